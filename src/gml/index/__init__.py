@@ -1,0 +1,1 @@
+"""Queries over runs: search, comparison, frames."""

@@ -1,0 +1,1 @@
+"""Runs on git: format, append, read, merge."""

@@ -1,0 +1,1 @@
+"""Conformance suites and failing fakes, shipped for whoever writes an adapter."""

@@ -1,0 +1,1 @@
+"""Run life cycle, journal, fluent API."""

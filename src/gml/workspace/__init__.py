@@ -1,0 +1,1 @@
+"""Composition root: finds the repository, reads configuration once, builds the rest."""
