@@ -1,0 +1,153 @@
+"""The port between gml and its blobs: bytes named by the SHA-256 of their content.
+
+Everything above this room sees only these names. A blob is immutable: two writers of the same
+content agree by construction, so no lock is needed, and a reader can always tell good from bad.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
+
+from gml.domain.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+    from pathlib import Path
+
+# Bytes moved at once: large enough that system calls do not count, small enough for any machine.
+CHUNK = 1 << 20
+# Up to here `open` verifies before it returns; above, it verifies while the caller reads.
+SMALL = 8 << 20
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What a store acknowledges.
+
+    Attributes:
+        digest: SHA-256 of the content, 64 lowercase hexadecimal digits.
+        size: length of the content in bytes.
+    """
+
+    digest: str
+    size: int
+
+
+def check_digest(digest: str) -> str:
+    """Return `digest` unchanged if it is one.
+
+    Digests come from manifests that other people pushed and become path names: every store calls
+    this before it builds a path.
+
+    Raises:
+        InvalidValueError: it is not exactly 64 lowercase hexadecimal digits.
+
+    Example:
+        >>> check_digest("../etc/passwd")
+        Traceback (most recent call last):
+        gml.domain.errors.InvalidValueError: not a sha256 digest: '../etc/passwd'; ...
+    """
+    if not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
+        shown = repr(digest)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        raise InvalidValueError(
+            f"not a sha256 digest: {shown}", hint="a digest is 64 lowercase hexadecimal digits"
+        )
+    return digest
+
+
+def relative_name(digest: str) -> str:
+    """Return where a blob lies below the root of any store: `sha256/ab/<64 hex digits>`.
+
+    Raises:
+        InvalidValueError: `digest` is not 64 lowercase hexadecimal digits.
+    """
+    check_digest(digest)
+    return f"sha256/{digest[:2]}/{digest}"
+
+
+@runtime_checkable
+class BlobStore(Protocol):
+    """Immutable blobs, put if absent and verified on read.
+
+    All methods may be called from several threads and processes at once. Every method that takes a
+    digest raises `InvalidValueError` unless it is 64 lowercase hexadecimal digits, and every method
+    raises `StorageError` where the storage itself refuses or fails (full, read-only, network).
+
+    What a `put_*` method returned from is stored as durably as the storage allows; before that, no
+    part of it can be seen under its digest. Putting content that is already there is cheap, and
+    replaces a stored object whose size is wrong.
+    """
+
+    def put_file(self, path: str | PathLike[str]) -> Blob:
+        """Store the content of a file, in bounded memory.
+
+        Raises:
+            NotFoundError: there is no such file.
+            UsageError: it is not a regular file.
+            StorageError: it cannot be read, or it changed while it was read; nothing is stored.
+        """
+
+    def put_bytes(self, data: bytes) -> Blob:
+        """Store bytes that are in memory."""
+
+    def put_stream(self, stream: BinaryIO) -> Blob:
+        """Store everything from the position of a binary file object to its end; leaves it open."""
+
+    def open(self, digest: str) -> BinaryIO:
+        """Return a readable binary file object over a blob; the caller closes it.
+
+        A blob of up to `SMALL` bytes is verified before this returns and can be seeked. A larger
+        one cannot be seeked (`get_file` gives a file that can) and is verified while it is read:
+        the read that reaches the end raises `CorruptError` on a mismatch.
+
+        Raises:
+            NotFoundError: the blob is not here.
+            CorruptError: the content does not match the digest.
+        """
+
+    def read(self, digest: str) -> bytes:
+        """Return the whole content, verified.
+
+        Raises:
+            NotFoundError: the blob is not here.
+            CorruptError: the content does not match the digest.
+        """
+
+    def get_file(self, digest: str, target: Path) -> None:
+        """Write a blob to `target`, replacing it; a failure leaves an existing target as it was.
+
+        Parent folders are made. The content is verified and synced before it gets its name.
+
+        Raises:
+            NotFoundError: the blob is not here.
+            CorruptError: the content does not match the digest.
+        """
+
+    def contains(self, digest: str) -> bool:
+        """Whether an object has this digest as its name; its content is not looked at."""
+
+    def size(self, digest: str) -> int:
+        """Return the stored length in bytes.
+
+        Raises:
+            NotFoundError: the blob is not here.
+        """
+
+    def delete(self, digest: str) -> None:
+        """Remove a blob; one that is not here is no error."""
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digest of every stored object, sorted; those of unfinished puts never appear."""
+
+    def verify(self, digest: str) -> bool:
+        """Read a whole object and say whether it matches its digest.
+
+        Raises:
+            NotFoundError: the blob is not here.
+        """
