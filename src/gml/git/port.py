@@ -208,7 +208,7 @@ class Snapshot:
         dirty: whether tracked files differ from HEAD or untracked, not ignored files exist.
         changed: paths of tracked files that differ from HEAD (modified, added, deleted), sorted.
         untracked: untracked paths that were taken, sorted.
-        left_out: path -> reason (`secret`, `too large`, `too many`, `unreadable`, `ignored by .gmlignore`, ...).
+        left_out: path -> reason (`secret`, `too large`, `too many`, `unreadable`, `submodule`, ...).
         patch: unified diff between HEAD's tree and `tree`, only filled when it was asked for.
     """
 

@@ -1,0 +1,83 @@
+"""The engine for ordinary repositories: libgit2 reads objects, answers revisions and ancestry.
+
+Importing pygit2 costs 78 ms, so only `gml.git.discover` imports this module, when it chose the engine.
+Refs, configuration and writing are in `FileStore`: no global option of libgit2 is changed, because the
+user's training script may use pygit2 too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pygit2
+
+from gml.domain.errors import RepositoryError
+from gml.git.store import FileStore, damaged, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gml.git.port import Kind, Location
+
+_KINDS: Final[dict[int, Kind]] = {1: "commit", 2: "tree", 3: "blob", 4: "tag"}
+
+
+class Pygit2Store(FileStore):
+    """`GitStore` over libgit2's object database."""
+
+    def __init__(
+        self,
+        location: Location,
+        environ: Mapping[str, str],
+        *,
+        objects_dir: Path | None = None,
+        alternates: Sequence[Path] = (),
+    ) -> None:
+        super().__init__(location, environ, objects_dir=objects_dir, alternates=alternates)
+        self._odb = self._open_odb()
+
+    def _open_odb(self) -> Any:
+        try:
+            odb = pygit2.Odb(str(self._objects_dir))
+            for path in self._alternates:
+                if path.is_dir():
+                    odb.add_disk_alternate(str(path))
+        except (pygit2.GitError, OSError) as exc:
+            raise RepositoryError(f"cannot open the objects of {self._location.common_dir}: {exc}") from exc
+        return odb
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._odb = self._open_odb()
+
+    def read(self, oid: str) -> tuple[Kind, bytes]:
+        """See `GitStore.read`."""
+        self._check_id(oid)
+        with self._lock:
+            try:
+                number, data = self._odb.read(oid)
+            except (KeyError, ValueError, pygit2.GitError):
+                # a pack that `git repack` removed after we had opened its index looks missing or damaged
+                return self._read_again(oid)
+        return _KINDS[number], data
+
+    def _read_again(self, oid: str) -> tuple[Kind, bytes]:
+        self._forget()
+        try:
+            number, data = self._odb.read(oid)
+        except (KeyError, ValueError) as exc:
+            raise missing(oid) from exc
+        except pygit2.GitError as exc:
+            raise damaged(oid, exc) from exc
+        return _KINDS[number], data
+
+    def contains(self, oid: str) -> bool:
+        """See `GitStore.contains`."""
+        if len(oid) != len(self._refs.zero):
+            return False
+        with self._lock:
+            try:
+                return bool(self._odb.exists(oid))
+            except (pygit2.GitError, ValueError):
+                return False
