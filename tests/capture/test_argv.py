@@ -36,7 +36,10 @@ def params(line):
             {"password": "***", "api-key": "***", "hf_token": "***"},
         ),
         ("client.secret=1 AWS_CREDENTIALS=x", {"client.secret": "***", "AWS_CREDENTIALS": "***"}),
-        ("--max-tokens 4096 --tokenizer bert", {"max-tokens": "4096", "tokenizer": "bert"}),
+        (
+            "--token 12 --max-tokens 4096 --pad_token_id -1 --tokenizer bert",
+            {"token": "***", "max-tokens": "4096", "pad_token_id": "-1", "tokenizer": "bert"},
+        ),
         ("--db pg://me:pw@host/x", {"db": "pg://***@host/x"}),
         ("db@pkg=x --we!rd 1", {"db_pkg": "x", "we_rd": "1"}),
         ("--../up 1 --/abs 2 --a//b 3 --. 4", {}),

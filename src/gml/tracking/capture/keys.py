@@ -14,6 +14,9 @@ _SECRET = re.compile(
     r"passw(?:or)?d|passphrase|secret|api[-_. ]?key|(?:private|access)[-_. ]?key|credential", re.IGNORECASE
 )
 _TOKEN = re.compile(r"token(?!iz|is[ei])", re.IGNORECASE)
+_TOKEN_FIGURE = re.compile(
+    r"tokens|tokens?[-_. ]?(?:ids?|len|length|count|index|dim|size|rate|prob)\b", re.IGNORECASE
+)
 _URL_USER = re.compile(r"(?<=://)[^/@\s:]*:[^/@\s]+(?=@)")
 
 
@@ -54,11 +57,14 @@ def looks_secret(key: str, value: str) -> bool:
     """Whether a param must not be recorded.
 
     Its key contains password, secret, api-key, private-key, access-key, credential or token. Not
-    meant are tokenizers, and numbers of tokens (`max_tokens=4096`): training scripts are full of them.
+    meant are tokenizers, and figures about tokens (`max_tokens=4096`, `pad_token_id=0`), of which
+    training scripts are full.
     """
     if _SECRET.search(key):
         return True
-    return _TOKEN.search(key) is not None and not is_number(value)
+    if _TOKEN.search(key) is None:
+        return False
+    return not (_TOKEN_FIGURE.search(key) and is_number(value))
 
 
 def is_number(text: str) -> bool:
