@@ -1,5 +1,94 @@
-"""gml: your git repository is the tracking server."""
+"""gml: your git repository is the tracking server.
+
+    >>> import gml  # or: import gml as mlflow
+    >>> with gml.start_run(run_name="forest"):  # doctest: +SKIP
+    ...     gml.log_param("depth", 3)
+    ...     gml.log_metric("auc", 0.91)
+
+Everything is loaded when it is first used, so that importing gml costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from gml._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from gml.tracking import data as data
+    from gml.tracking.active import ActiveRun as ActiveRun
+    from gml.tracking.active import batch as batch
+    from gml.tracking.fluent import active_run as active_run
+    from gml.tracking.fluent import delete_tag as delete_tag
+    from gml.tracking.fluent import end_run as end_run
+    from gml.tracking.fluent import flush as flush
+    from gml.tracking.fluent import get_artifact_uri as get_artifact_uri
+    from gml.tracking.fluent import get_tracking_uri as get_tracking_uri
+    from gml.tracking.fluent import last_active_run as last_active_run
+    from gml.tracking.fluent import log_artifact as log_artifact
+    from gml.tracking.fluent import log_artifacts as log_artifacts
+    from gml.tracking.fluent import log_dict as log_dict
+    from gml.tracking.fluent import log_figure as log_figure
+    from gml.tracking.fluent import log_image as log_image
+    from gml.tracking.fluent import log_input as log_input
+    from gml.tracking.fluent import log_inputs as log_inputs
+    from gml.tracking.fluent import log_metric as log_metric
+    from gml.tracking.fluent import log_metrics as log_metrics
+    from gml.tracking.fluent import log_param as log_param
+    from gml.tracking.fluent import log_params as log_params
+    from gml.tracking.fluent import log_table as log_table
+    from gml.tracking.fluent import log_text as log_text
+    from gml.tracking.fluent import set_experiment as set_experiment
+    from gml.tracking.fluent import set_tag as set_tag
+    from gml.tracking.fluent import set_tags as set_tags
+    from gml.tracking.fluent import set_tracking_uri as set_tracking_uri
+    from gml.tracking.fluent import start_run as start_run
+    from gml.tracking.queries import create_experiment as create_experiment
+    from gml.tracking.queries import delete_experiment as delete_experiment
+    from gml.tracking.queries import delete_run as delete_run
+    from gml.tracking.queries import download_artifacts as download_artifacts
+    from gml.tracking.queries import get_experiment as get_experiment
+    from gml.tracking.queries import get_experiment_by_name as get_experiment_by_name
+    from gml.tracking.queries import get_run as get_run
+    from gml.tracking.queries import metric_history as metric_history
+    from gml.tracking.queries import restore_run as restore_run
+    from gml.tracking.queries import search_experiments as search_experiments
+    from gml.tracking.queries import search_runs as search_runs
+    from gml.tracking.queries import set_experiment_tag as set_experiment_tag
+
+_ACTIVE = ("ActiveRun", "batch")
+_FLUENT = (
+    "active_run", "delete_tag", "end_run", "flush", "get_artifact_uri", "get_tracking_uri", "last_active_run",
+    "log_artifact", "log_artifacts", "log_dict", "log_figure", "log_image", "log_input", "log_inputs",
+    "log_metric", "log_metrics", "log_param", "log_params", "log_table", "log_text", "set_experiment",
+    "set_tag", "set_tags", "set_tracking_uri", "start_run",
+)  # fmt: skip
+_QUERIES = (
+    "create_experiment", "delete_experiment", "delete_run", "download_artifacts", "get_experiment",
+    "get_experiment_by_name", "get_run", "metric_history", "restore_run", "search_experiments",
+    "search_runs", "set_experiment_tag",
+)  # fmt: skip
+_HOMES = (
+    dict.fromkeys(_ACTIVE, "gml.tracking.active")
+    | dict.fromkeys(_FLUENT, "gml.tracking.fluent")
+    | dict.fromkeys(_QUERIES, "gml.tracking.queries")
+)
+
+__all__ = ["__version__", *_HOMES, "data"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+    elif name == "data":
+        value = importlib.import_module("gml.tracking.data")
+    else:
+        raise AttributeError(f"module 'gml' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

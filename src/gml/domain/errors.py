@@ -90,7 +90,3 @@ class MissingPackageError(GmlError):
 
 class RefMovedError(ConflictError):
     """A ref no longer points where the writer thought it did; read again and retry."""
-
-
-class JournalWarning(UserWarning):
-    """Tracking met trouble that must not stop the training; says what was and was not kept."""

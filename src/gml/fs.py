@@ -1,0 +1,171 @@
+"""Locks, atomic replacement and durable directories: the one module where systems differ.
+
+POSIX uses `flock`, which the kernel releases when the process dies however it dies. Windows uses
+`msvcrt.locking` on one byte; that path is untested (docs/platforms.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Final
+
+from gml.domain.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(fd: int, *, wait: bool) -> bool:
+        os.lseek(fd, 1 << 30, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def unlock(fd: int) -> None:
+        """Release a lock that `try_lock` gave."""
+        with suppress(OSError):
+            os.lseek(fd, 1 << 30, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(fd: int, *, wait: bool) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}:
+                return False
+            raise
+        return True
+
+    def unlock(fd: int) -> None:
+        """Release a lock that `try_lock` gave."""
+        with suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+OPEN_FLAGS: Final = os.O_CLOEXEC if hasattr(os, "O_CLOEXEC") else getattr(os, "O_BINARY", 0)
+
+
+def try_lock(fd: int) -> bool:
+    """Take the exclusive lock of an open file if nobody else holds it."""
+    return _lock(fd, wait=False)
+
+
+def wait_lock(fd: int, timeout: float | None) -> bool:
+    """Take the exclusive lock of an open file, waiting up to `timeout` seconds (None: for ever)."""
+    if timeout is None:
+        while not _lock(fd, wait=True):
+            time.sleep(0.01)
+        return True
+    end = time.monotonic() + timeout
+    pause = 0.0005
+    while not _lock(fd, wait=False):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+    return True
+
+
+@contextmanager
+def locked(path: Path, *, timeout: float | None = 120.0) -> Iterator[None]:
+    """Hold the exclusive lock of a lock file, created where missing and never removed.
+
+    Raises:
+        StorageError: the file cannot be created, or the lock stays taken for `timeout` seconds.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o666)
+    except OSError as error:
+        raise storage_error(error, f"cannot lock {path}") from error
+    try:
+        if not wait_lock(fd, timeout):
+            raise StorageError(
+                f"{path} has been locked by another process for {timeout:g} s",
+                hint="`gml status` shows who writes",
+            )
+        try:
+            yield
+        finally:
+            unlock(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in a directory durable; a no-op where the system has no such call."""
+    if sys.platform == "win32":
+        return
+    fd = os.open(path, os.O_RDONLY | OPEN_FLAGS)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace a file's content so that readers see the old or the new bytes, never a part.
+
+    Raises:
+        StorageError: it could not be written; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if durable:
+            fsync_directory(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise storage_error(error, f"cannot write {path}") from error
+
+
+def storage_error(error: OSError, what: str) -> StorageError:
+    """Return the one-line storage error for a failed system call."""
+    reason = error.strerror or str(error)
+    hints = {
+        errno.ENOSPC: "free some space and try again",
+        errno.EDQUOT: "free some of your quota and try again",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "check owner and permissions",
+        errno.EPERM: "check owner and permissions",
+    }
+    return StorageError(f"{what}: {reason}", hint=hints.get(error.errno or 0))
+
+
+def write_stream(path: Path, source: IO[bytes]) -> None:
+    """Write everything a binary file object gives to a file that appears only when it is whole.
+
+    Raises:
+        StorageError: it could not be written; errors of `source` pass through, and nothing appears.
+    """
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            while chunk := source.read(1 << 20):
+                file.write(chunk)
+        temporary.replace(path)
+    except OSError as error:
+        raise storage_error(error, f"cannot write {path}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""Files of a run: small ones travel beside the journal into git, large ones go to the artifact store."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gml.domain.errors import NotFoundError, StorageError, UsageError
+from gml.domain.names import check_artifact_path
+from gml.fs import storage_error
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from gml.tracking.recorder import Recorder
+
+DEFAULT_INLINE: Final = 64 * 1024
+
+
+def log_bytes(recorder: Recorder, data: bytes, name: str) -> None:
+    """Keep bytes as an artifact.
+
+    Args:
+        recorder: the run.
+        data: content.
+        name: path within the run.
+
+    Raises:
+        InvalidValueError: the path is not a plain relative one.
+        StorageError: the bytes cannot be written.
+    """
+    check_artifact_path(name)
+    digest = hashlib.sha256(data).hexdigest()
+    if len(data) <= _inline_limit(recorder):
+        _stage(recorder, data, digest)
+        at = "stage"
+    else:
+        recorder.open_workspace().blobs.put_bytes(data)
+        at = "cas"
+    recorder.append(["a", name, {"at": at, "sha256": digest, "size": len(data)}])
+
+
+def log_file(recorder: Recorder, path: str | os.PathLike[str], name: str) -> None:
+    """Keep a file as an artifact.
+
+    Raises:
+        NotFoundError: it does not exist, or vanished while it was read.
+        StorageError: it cannot be read or stored.
+    """
+    check_artifact_path(name)
+    source = Path(path)
+    try:
+        size = source.stat().st_size
+        if not source.is_file():
+            raise UsageError(
+                f"{source} is not a regular file", hint="pipes, sockets and devices cannot be artifacts"
+            )
+        if size <= _inline_limit(recorder):
+            log_bytes(recorder, source.read_bytes(), name)
+            return
+    except FileNotFoundError:
+        raise NotFoundError(f"artifact {source} does not exist (any more)") from None
+    except OSError as error:
+        raise storage_error(error, f"cannot read artifact {source}") from error
+    blob = recorder.open_workspace().blobs.put_file(source)
+    recorder.append(["a", name, {"at": "cas", "sha256": blob.digest, "size": blob.size}])
+
+
+def log_folder(
+    recorder: Recorder,
+    folder: str | os.PathLike[str],
+    prefix: str,
+    failed: Callable[[Exception], None],
+) -> int:
+    """Keep every file below a folder; what cannot be read is handed to `failed` and left out.
+
+    Symbolic links to files are followed, links to directories only once each, so that a directory
+    that contains itself ends.
+
+    Returns:
+        The number of files kept.
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        raise NotFoundError(f"artifact folder {top} does not exist")
+    count = 0
+    for path, relative in walk_files(top):
+        name = f"{prefix}/{relative}" if prefix else relative
+        try:
+            log_file(recorder, path, name)
+        except (NotFoundError, StorageError, UsageError) as error:
+            failed(error)
+        else:
+            count += 1
+    return count
+
+
+def walk_files(top: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each file below a directory with its relative path, in sorted order; link loops end."""
+    seen: set[tuple[int, int]] = set()
+    stack = [(top, "")]
+    while stack:
+        directory, prefix = stack.pop()
+        try:
+            facts = directory.stat()
+            key = (facts.st_dev, facts.st_ino)
+            if key in seen:
+                continue
+            seen.add(key)
+            listed = sorted(directory.iterdir(), key=lambda p: p.name)
+        except OSError:
+            continue
+        below = []
+        for entry in listed:
+            name = f"{prefix}{entry.name}"
+            if entry.is_dir():
+                below.append((entry, f"{name}/"))
+            elif entry.exists() or entry.is_symlink():
+                yield entry, name
+        stack.extend(reversed(below))
+
+
+def _inline_limit(recorder: Recorder) -> int:
+    return int(recorder.header.get("inline_limit", DEFAULT_INLINE))
+
+
+def _stage(recorder: Recorder, data: bytes, digest: str) -> None:
+    folder = recorder.stage_dir()
+    target = folder / digest
+    if target.exists():
+        return
+    temporary = folder / f".{digest[:16]}-{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(error, f"cannot keep artifact in {folder}") from error
+
+
+def artifact_name(path: str | os.PathLike[str], artifact_path: str | None) -> str:
+    """Return the name a file gets: its own, below `artifact_path` if one is given."""
+    base = Path(path).name
+    return f"{artifact_path.strip('/')}/{base}" if artifact_path else base
+
+
+def json_bytes(value: Any, name: str) -> bytes:
+    """Return a value as JSON or, where the name says so, YAML."""
+    if name.endswith((".yaml", ".yml")):
+        import yaml
+
+        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode()
+    import json
+
+    return (json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n").encode()

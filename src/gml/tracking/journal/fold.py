@@ -1,0 +1,143 @@
+"""Reading a session's files into the document that the ledger keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from gml.domain.errors import FormatError
+from gml.ledger.history import HistoryBuilder
+from gml.tracking.journal.lines import FORMAT, check_header, parse
+from gml.tracking.journal.session import SHARED, process_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+READ_SIZE: Final = 4 * 1024 * 1024
+_HEADER_KEYS: Final = ("experiment_id", "name", "user", "start_time")
+
+
+class SessionFold:
+    """The state that a session's events add up to. Can be brought up to date again and again.
+
+    Args:
+        path: the session's directory.
+        seal: see `HistoryBuilder`.
+    """
+
+    def __init__(self, path: Path, seal: Callable[[bytes, int], dict[str, Any]]) -> None:
+        self.path = path
+        self.history = HistoryBuilder(seal)
+        self.header: dict[str, Any] = {}
+        self.damaged_lines = 0
+        self.environment: dict[str, Any] | None = None
+        self._offsets: dict[str, int] = {}
+        self._document: dict[str, Any] = {}
+        self._params: dict[str, str] = {}
+        self._tags: dict[str, str | None] = {}
+        self._artifacts: dict[str, dict[str, Any] | None] = {}
+        self._inputs: list[dict[str, Any]] = []
+        self._outputs: list[dict[str, Any]] = []
+
+    def update(self) -> None:
+        """Read everything that was appended since the last call.
+
+        Raises:
+            FormatError: the journal was written by a newer gml, or is none.
+        """
+        self._read(self.path / SHARED, shared=True)
+        for file in process_files(self.path):
+            self._read(file, shared=False)
+
+    def _read(self, file: Path, *, shared: bool) -> None:
+        offset = self._offsets.get(file.name, 0)
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            rest = b""
+            while chunk := stream.read(READ_SIZE):
+                data = rest + chunk
+                events, consumed, bad = parse(data)
+                self.damaged_lines += bad
+                if offset == 0 and events:
+                    facts = check_header(events[0], str(file))
+                    if shared:
+                        self.header = facts
+                offset += consumed
+                rest = data[consumed:]
+                self._apply(events)
+        self._offsets[file.name] = offset
+
+    def _apply(self, events: list[list[Any]]) -> None:
+        add = self.history.add
+        for event in events:
+            if event[0] == "m" and len(event) == 5:
+                _, key, value, timestamp, step = event
+                add(key, value if value.__class__ is float else float(value), timestamp, step)
+            else:
+                self._apply_rare(event)
+
+    def _apply_rare(self, event: list[Any]) -> None:
+        match event:
+            case ["p", str(key), str(value)]:
+                self._params.setdefault(key, value)
+            case ["t", str(key), str(value)]:
+                self._tags[key] = value
+            case ["T", str(key)]:
+                self._tags[key] = None
+            case ["a", str(path), dict(facts)]:
+                self._artifacts[path] = facts
+            case ["A", str(path)]:
+                self._artifacts[path] = None
+            case ["i", dict(entry)]:
+                self._inputs.append(entry)
+            case ["o", dict(entry)]:
+                self._outputs.append(entry)
+            case ["set", str(key), value]:
+                self._document[key] = value
+            case ["env", dict(full)]:
+                self.environment = full
+            case ["status", str(status), end_time]:
+                self._document["status"] = status
+                self._document["end_time"] = end_time
+            case [str(kind), *_] if kind in {FORMAT, "end"}:
+                pass
+            case _:
+                self.damaged_lines += 1
+
+    @property
+    def session(self) -> str:
+        """Id of the session."""
+        return str(self.header.get("session", ""))
+
+    @property
+    def role(self) -> str:
+        """`create` or `resume`."""
+        return str(self.header.get("role", "create"))
+
+    @property
+    def status(self) -> str | None:
+        """Status that a process of the run set, None while nobody did."""
+        return self._document.get("status")
+
+    @property
+    def artifacts(self) -> dict[str, dict[str, Any] | None]:
+        """Artifacts by path; None for those that were removed."""
+        return self._artifacts
+
+    def document(self) -> dict[str, Any]:
+        """Return what the events say, without metric points (see `history`)."""
+        if not self.header:
+            raise FormatError(f"{self.path / SHARED} has no header")
+        out: dict[str, Any] = {"session": self.session, "writer": self.header.get("writer", "")}
+        if self.role == "create":
+            out |= {key: self.header[key] for key in _HEADER_KEYS if key in self.header}
+        out |= self._document
+        removed_counts = self.role != "create"
+        sections: dict[str, Any] = {
+            "params": dict(self._params),
+            "tags": {k: v for k, v in self._tags.items() if v is not None or removed_counts},
+            "artifacts": {k: v for k, v in self._artifacts.items() if v is not None or removed_counts},
+            "inputs": list(self._inputs),
+            "outputs": list(self._outputs),
+        }
+        return out | {key: value for key, value in sections.items() if value}

@@ -1,0 +1,262 @@
+"""The reading half of the Python API."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from gml.domain.errors import NotFoundError, UsageError
+from gml.domain.run import ACTIVE, DELETED
+from gml.tracking import active, edits
+from gml.tracking.entities import Run, from_stored
+from gml.tracking.reader import Reader
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from gml.domain.experiment import Experiment
+    from gml.domain.run import Run as StoredRun
+
+ACTIVE_ONLY = 1
+DELETED_ONLY = 2
+ALL = 3
+
+
+def get_run(run_id: str) -> Run:
+    """Return a run by id, its unique beginning or end, name, or `@`.
+
+    Raises:
+        NotFoundError: there is none.
+        AmbiguousError: there are several.
+    """
+    return from_stored(Reader(active.workspace()).resolve(run_id))
+
+
+def search_runs(
+    experiment_ids: Sequence[str] | None = None,
+    filter_string: str = "",
+    run_view_type: int = ACTIVE_ONLY,
+    max_results: int = 100_000,
+    order_by: Sequence[str] | None = None,
+    output_format: str = "pandas",
+    search_all_experiments: bool = False,
+    experiment_names: Sequence[str] | None = None,
+) -> Any:
+    """Return the runs that match, newest first.
+
+    Args:
+        experiment_ids: only these experiments.
+        filter_string: a query, see docs/queries.md; empty for all.
+        run_view_type: 1 active, 2 deleted, 3 all runs.
+        max_results: at most so many.
+        order_by: such as `["metrics.auc DESC"]`.
+        output_format: `pandas` for a DataFrame, `list` for a list of runs.
+        search_all_experiments: search everywhere; without it and without experiments, the one of
+            `set_experiment` is searched, or everything if none was set.
+        experiment_names: only these experiments, by name.
+
+    Returns:
+        A pandas.DataFrame with MLflow's columns, or a list of `Run`.
+
+    Raises:
+        UsageError: the query is malformed; names the position.
+
+    Example:
+        >>> gml.search_runs(filter_string="metrics.auc > 0.9")  # doctest: +SKIP
+    """
+    if output_format not in {"pandas", "list"}:
+        raise UsageError(f"output_format is {output_format!r}", hint="use 'pandas' or 'list'")
+    reader = Reader(active.workspace())
+    wanted = _wanted_experiments(reader, experiment_ids, experiment_names, search_all_experiments)
+    found = select(reader, filter_string, order_by or (), wanted, run_view_type, max_results)
+    if output_format == "list":
+        return [from_stored(run) for run in found]
+    from gml.index.frames import runs_frame
+
+    return runs_frame(found)
+
+
+def _wanted_experiments(
+    reader: Reader, ids: Sequence[str] | None, names: Sequence[str] | None, everywhere: bool
+) -> set[str] | None:
+    if ids and names:
+        raise UsageError("search_runs takes experiment_ids or experiment_names, not both")
+    if names:
+        by_name = {e.name: e.experiment_id for e in reader.experiments()}
+        return {by_name[name] for name in names if name in by_name}
+    if ids is not None:
+        return set(ids)
+    if everywhere:
+        return None
+    from gml.tracking import fluent
+
+    chosen = fluent._experiment  # noqa: SLF001
+    if chosen is None:
+        return None
+    return {e.experiment_id for e in reader.experiments() if e.name == chosen}
+
+
+def select(
+    reader: Reader,
+    query: str,
+    order_by: Sequence[str],
+    experiments: set[str] | None,
+    view_type: int = ACTIVE_ONLY,
+    limit: int | None = None,
+) -> list[StoredRun]:
+    """Return the stored runs that match a query, sorted and cut."""
+    from gml.index.query import matches, parse, parse_order, sort_runs
+
+    parsed = parse(query) if query.strip() else None
+    orders = parse_order(order_by)
+    names = {e.experiment_id: e.name for e in reader.experiments()}
+    stages = {ACTIVE_ONLY: {ACTIVE}, DELETED_ONLY: {DELETED}, ALL: {ACTIVE, DELETED}}[view_type]
+    now = int(time.time() * 1000)
+    found: list[StoredRun] = []
+    for run in reader.runs(deleted=view_type != ACTIVE_ONLY):
+        if run.lifecycle_stage not in stages or (
+            experiments is not None and run.experiment_id not in experiments
+        ):
+            continue
+        if parsed is not None and not matches(
+            parsed, run, experiment_name=names.get(run.experiment_id, ""), now_ms=now, history=reader.history
+        ):
+            continue
+        found.append(run)
+        if not orders and limit is not None and len(found) >= limit:
+            break
+    if orders:
+        found = sort_runs(found, orders)
+    return found if limit is None else found[:limit]
+
+
+def metric_history(run_id: str, key: str) -> pd.DataFrame:
+    """Return every point of a metric, also of running, killed and recovered runs.
+
+    Returns:
+        A DataFrame with columns step, timestamp (milliseconds since the epoch) and value, sorted by
+        step, then time.
+
+    Raises:
+        NotFoundError: no such run, or it has no such metric; names those it has.
+
+    Example:
+        >>> gml.metric_history(run_id, "loss").plot(x="step", y="value")  # doctest: +SKIP
+    """
+    from gml.index.frames import history_frame
+
+    reader = Reader(active.workspace())
+    return history_frame(*reader.history(reader.resolve(run_id), key))
+
+
+def download_artifacts(
+    run_id: str, artifact_path: str | None = None, dst_path: str | os.PathLike[str] | None = None
+) -> str:
+    """Copy artifacts of a run out and return the local path, as MLflow does.
+
+    Args:
+        run_id: the run.
+        artifact_path: a file or folder of it; everything by default.
+        dst_path: directory to write to, a new temporary one by default.
+
+    Raises:
+        NotFoundError: no such run or artifact.
+        CorruptError: the bytes do not match their digest; nothing is written for that file.
+    """
+    import tempfile
+    from pathlib import Path
+
+    reader = Reader(active.workspace())
+    target = Path(dst_path) if dst_path is not None else Path(tempfile.mkdtemp(prefix="gml-"))
+    copied = copy_artifacts(reader, reader.resolve(run_id), artifact_path, target)
+    return str(target / artifact_path) if artifact_path and copied else str(target)
+
+
+def copy_artifacts(reader: Reader, run: StoredRun, path: str | None, target: Path) -> list[Path]:
+    """Copy a file, a folder or everything of a run below a directory; returns the files written."""
+    from gml.domain.names import check_artifact_path
+    from gml.fs import write_stream
+
+    prefix = (path or "").strip("/")
+    names = [n for n in sorted(run.artifacts) if not prefix or n == prefix or n.startswith(f"{prefix}/")]
+    if not names:
+        if prefix:
+            reader.artifact(run, prefix)
+        raise NotFoundError(f"run {run.run_id} has no artifacts")
+    written = []
+    for name in names:
+        place = target / check_artifact_path(name)
+        with reader.open_artifact(run, name) as source:
+            write_stream(place, source)
+        written.append(place)
+    return written
+
+
+def get_experiment(experiment_id: str) -> Experiment:
+    """Return an experiment by id.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    found = active.workspace().ledger.view().experiment(str(experiment_id))
+    if found is None:
+        raise NotFoundError(f"no experiment has id {experiment_id!r}", hint="`gml exp ls` shows them")
+    return found
+
+
+def get_experiment_by_name(name: str) -> Experiment | None:
+    """Return an experiment by name, None when there is none."""
+    return active.workspace().ledger.view().experiment_named(name)
+
+
+def search_experiments(view_type: int = ACTIVE_ONLY) -> list[Experiment]:
+    """Return all experiments of a life-cycle stage: 1 active, 2 deleted, 3 all."""
+    stages = {ACTIVE_ONLY: {ACTIVE}, DELETED_ONLY: {DELETED}, ALL: {ACTIVE, DELETED}}[view_type]
+    return [e for e in Reader(active.workspace()).experiments() if e.lifecycle_stage in stages]
+
+
+def create_experiment(
+    name: str, artifact_location: str | None = None, tags: Mapping[str, str] | None = None
+) -> str:
+    """Create an experiment and return its id.
+
+    Raises:
+        ConflictError: the name is taken.
+    """
+    return edits.create_experiment(active.workspace(), name, tags, artifact_location or "")
+
+
+def delete_experiment(experiment_id: str) -> None:
+    """Mark an experiment and its runs as deleted."""
+    edits.delete_experiment(active.workspace(), get_experiment(experiment_id))
+
+
+def delete_run(run_id: str) -> None:
+    """Mark a run as deleted; `restore_run` brings it back."""
+    space = active.workspace()
+    edits.delete_runs(space, [Reader(space).resolve(run_id).run_id])
+
+
+def restore_run(run_id: str) -> None:
+    """Bring a deleted run back."""
+    space = active.workspace()
+    edits.restore_runs(space, [Reader(space).resolve(run_id).run_id])
+
+
+def set_experiment_tag(key: str, value: Any) -> None:
+    """Set a tag of the experiment that `set_experiment` chose (or of Default)."""
+    from gml.domain.names import check_key, check_value
+    from gml.tracking import fluent, start
+
+    space = active.workspace()
+    wanted, name = start.find_experiment(space, start.NewRun(experiment=fluent._experiment))  # noqa: SLF001
+    known = space.ledger.view().experiment(wanted)
+    if known is None:
+        edits.create_experiment(space, name)
+        known = get_experiment(wanted)
+    tags = {check_key(key, "tag"): check_value(value, "tag", 20_000)}
+    edits.edit_experiment(space, known, {"tags": tags}, "tag")

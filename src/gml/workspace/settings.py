@@ -1,0 +1,68 @@
+"""What a user can set: environment variables win over `git config gml.*`, which wins over defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gml.domain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+CODE_MODES: Final = ("snapshot", "patch", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one repository, read once.
+
+    Attributes:
+        namespace: middle part of the refs (`gml.namespace`).
+        code: what is kept of the code: `snapshot`, `patch` or `none` (`gml.code`, GML_CODE).
+        journal_dir: where live runs keep their journals, None for the git directory (GML_JOURNAL_DIR).
+        checkpoint: seconds between commits of a running run, 0 turns them off (GML_CHECKPOINT).
+        inline_limit: bytes up to which an artifact goes into git (`gml.inlineLimit`).
+        artifact_store: URL of the artifact store, None for the git directory (`gml.artifacts.store`).
+        experiment: experiment of runs that name none (GML_EXPERIMENT, `gml.experiment`).
+    """
+
+    namespace: str = "gml"
+    code: str = "snapshot"
+    journal_dir: Path | None = None
+    checkpoint: float = 600.0
+    inline_limit: int = 64 * 1024
+    artifact_store: str | None = None
+    experiment: str | None = None
+
+
+def read_settings(config: Callable[[str], str | None], environ: Mapping[str, str]) -> Settings:
+    """Return the settings that git config and environment ask for.
+
+    Raises:
+        UsageError: a value is not of its kind; the line names the variable.
+    """
+    code = environ.get("GML_CODE") or config("gml.code") or "snapshot"
+    if code not in CODE_MODES:
+        raise UsageError(f"gml.code is {code!r}", hint=f"use one of {', '.join(CODE_MODES)}")
+    journal = environ.get("GML_JOURNAL_DIR")
+    inline = config("gml.inlineLimit")
+    try:
+        checkpoint = float(environ.get("GML_CHECKPOINT") or config("gml.checkpoint") or 600.0)
+        inline_limit = int(inline) if inline else 64 * 1024
+    except ValueError as error:
+        raise UsageError(
+            f"a number was expected: {error}", hint="see GML_CHECKPOINT and gml.inlineLimit"
+        ) from None
+    return Settings(
+        namespace=config("gml.namespace") or "gml",
+        code=code,
+        journal_dir=Path(journal).expanduser().absolute() if journal else None,
+        checkpoint=checkpoint,
+        inline_limit=inline_limit,
+        artifact_store=config("gml.artifacts.store"),
+        experiment=environ.get("GML_EXPERIMENT")
+        or environ.get("MLFLOW_EXPERIMENT_NAME")
+        or config("gml.experiment"),
+    )
