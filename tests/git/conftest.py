@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gml.git.discover import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass

@@ -1,3 +1,4 @@
+# ruff: noqa: PTH
 """Snapshots of work trees, through git and through libgit2."""
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def test_clean(repo, look):
     snap = take(repo, look)
     assert (snap.commit, snap.branch, snap.dirty) == (head, "main", False)
     assert snap.tree == repo.git("rev-parse", "HEAD^{tree}")
-    assert not snap.changed and not snap.untracked and not snap.left_out
+    assert not snap.changed
+    assert not snap.untracked
+    assert not snap.left_out
 
 
 def test_all_kinds_of_change(repo, look):
@@ -152,7 +155,9 @@ def test_only_look(repo, look):
     repo.file("n.py", "2")
     objects = repo.git("count-objects")
     snap = take(repo, look, write=False)
-    assert snap.dirty and snap.changed == ("a.py",) and snap.untracked == ("n.py",)
+    assert snap.dirty
+    assert snap.changed == ("a.py",)
+    assert snap.untracked == ("n.py",)
     assert snap.tree == repo.git("rev-parse", "HEAD^{tree}")
     assert repo.git("count-objects") == objects
 
@@ -239,7 +244,8 @@ def test_no_commit_yet(repo, look):
     repo.file("b.py", "2")
     repo.git("add", "a.py")
     snap = take(repo, look)
-    assert snap.dirty and set(listing(repo, snap.tree)) == {"a.py", "b.py"}
+    assert snap.dirty
+    assert set(listing(repo, snap.tree)) == {"a.py", "b.py"}
     assert take(repo, look, write=False).tree is None
 
 
@@ -259,7 +265,8 @@ def test_linked_worktree_and_subdirectory(repo, look):
     assert store.location.common_dir == repo.path / ".git"
     assert store.location.worktree == other
     snap = tree.snapshot(RULES)
-    assert snap.branch == "side" and snap.changed == ("d/b.py",)
+    assert snap.branch == "side"
+    assert snap.changed == ("d/b.py",)
     assert listing(repo, snap.tree)["d/b.py"] == ("100644", b"2")
     assert not look(repo)[1].snapshot(RULES).dirty
 
@@ -275,11 +282,13 @@ def test_submodules(repo, look, make_repo):
     assert store.location.worktree == repo.path / "lib"
     (repo.path / "lib" / "l.py").write_text("2")
     snap = take(repo, look)
-    assert snap.dirty and snap.left_out == {"lib": "submodule"}
+    assert snap.dirty
+    assert snap.left_out == {"lib": "submodule"}
     assert snap.tree == repo.git("rev-parse", "HEAD^{tree}")
     repo.git("commit", "-qam", "in lib", cwd=repo.path / "lib")
     snap = take(repo, look)
-    assert snap.left_out == {} and snap.changed == ("lib",)
+    assert snap.left_out == {}
+    assert snap.changed == ("lib",)
     assert listing(repo, snap.tree)["lib"] == ("160000", repo.git("rev-parse", "HEAD", cwd=repo.path / "lib"))
 
 
@@ -317,7 +326,8 @@ def test_odd_names(repo, look, name):
     repo.file("x" + name, "3")
     snap = take(repo, look)
     got = listing(repo, snap.tree)
-    assert got[name] == ("100644", b"2") and got["x" + name] == ("100644", b"3")
+    assert got[name] == ("100644", b"2")
+    assert got["x" + name] == ("100644", b"3")
     assert snap.changed == (name,)
 
 
@@ -340,7 +350,8 @@ def test_merge_conflict(repo, look):
     content = (repo.path / "a.py").read_bytes()
     assert b"<<<<" in content
     snap = take(repo, look)
-    assert snap.dirty and listing(repo, snap.tree)["a.py"] == ("100644", content)
+    assert snap.dirty
+    assert listing(repo, snap.tree)["a.py"] == ("100644", content)
     (repo.path / "a.py").unlink()
     assert "a.py" not in listing(repo, take(repo, look).tree)
 
@@ -369,7 +380,8 @@ def test_line_ends(repo, look):
     repo.file("a.txt", "one\r\nthree\r\n")
     repo.file("b.txt", "x\r\n")
     got = listing(repo, take(repo, look).tree)
-    assert got["a.txt"] == ("100644", b"one\nthree\n") and got["b.txt"] == ("100644", b"x\n")
+    assert got["a.txt"] == ("100644", b"one\nthree\n")
+    assert got["b.txt"] == ("100644", b"x\n")
 
 
 def test_filter_program(repo, look):
@@ -416,7 +428,7 @@ def test_hooks_and_monitor_do_not_run(repo, look):
     repo.file("a.py", "2")
     for mark in repo.path.parent.glob("ran-*"):
         mark.unlink()
-    store, tree = look(repo)
+    _store, tree = look(repo)
     tree.snapshot(RULES)
     assert not list(repo.path.parent.glob("ran-*"))
 
@@ -463,12 +475,14 @@ def test_diff_and_changes(repo, look):
     assert tree.diff(snap.tree, old).rstrip("\n") == repo.git(
         "diff", "--no-renames", "--full-index", snap.tree, old
     )
-    assert tree.diff(None, snap.tree) and tree.diff(snap.tree, None)
+    assert tree.diff(None, snap.tree)
+    assert tree.diff(snap.tree, None)
     assert tree.diff(old, old) == ""
     status = repo.git("-c", "core.quotePath=false", "diff", "--no-renames", "--name-status", old, snap.tree)
     assert [f"{letter}\t{path}" for letter, path in tree.changes(old, snap.tree)] == status.splitlines()
     cut = tree.diff(old, snap.tree, max_bytes=100)
-    assert cut.endswith("[diff cut: 100 bytes is the limit]\n") and len(cut) < 160
+    assert cut.endswith("[diff cut: 100 bytes is the limit]\n")
+    assert len(cut) < 160
 
 
 def test_diff_applies(repo, look):
@@ -494,7 +508,8 @@ def test_snapshot_commit(repo, look):
     snap = tree.snapshot(RULES)
     made = snapshot_commit(store, snap, ADA, 1, "dirty\n")
     commit = parse_commit(store.read(made)[1])
-    assert commit.parents == (head,) and commit.tree == snap.tree
+    assert commit.parents == (head,)
+    assert commit.tree == snap.tree
     assert commit.commit_time == parse_commit(store.read(head)[1]).commit_time
     repo.fsck()
 

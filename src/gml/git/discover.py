@@ -40,13 +40,16 @@ class _Found:
     explicit: bool = False
 
 
-def open_store(path: Path | str | None = None, *, environ: Mapping[str, str]) -> FileStore:
+def open_store(
+    path: Path | str | None = None, *, environ: Mapping[str, str], engine: str | None = None
+) -> FileStore:
     """Open the repository that holds a path.
 
     Args:
         path: a directory or file in the repository, or a git directory; None means the current
             directory, and then `GIT_DIR` decides if it is set.
         environ: the environment; nothing is read from the process behind the caller's back.
+        engine: force `pygit2` or `dulwich`; by default the repository decides.
 
     Raises:
         RepositoryError: there is none, it belongs to somebody else, or no engine can serve it.
@@ -56,17 +59,14 @@ def open_store(path: Path | str | None = None, *, environ: Mapping[str, str]) ->
     _check_owner(found, environ)
     config = GitConfig(environ, found.git_dir, common_dir)
     object_format = _check_extensions(config, common_dir)
+    chosen, why = _choose(object_format, engine)
     location = Location(
         common_dir=common_dir,
         git_dir=found.git_dir,
         worktree=_worktree(found, config, environ),
         object_format=object_format,
-        engine="dulwich" if object_format == "sha256" else "pygit2",
-        engine_reason=(
-            "SHA-256 repository, which libgit2 does not read"
-            if object_format == "sha256"
-            else "SHA-1 repository: the fastest engine"
-        ),
+        engine=chosen,
+        engine_reason=why,
     )
     objects = environ.get("GIT_OBJECT_DIRECTORY")
     alternates = [
@@ -78,6 +78,15 @@ def open_store(path: Path | str | None = None, *, environ: Mapping[str, str]) ->
     return _engine(location.engine)(
         location, environ, objects_dir=Path(objects).absolute() if objects else None, alternates=alternates
     )
+
+
+def _choose(object_format: str, wish: str | None) -> tuple[str, str]:
+    """Choose the engine once, and say why."""
+    if object_format == "sha256":
+        if wish == "pygit2":
+            raise RepositoryError("pygit2 does not read SHA-256 repositories", hint="leave the engine to gml")
+        return "dulwich", "SHA-256 repository, which libgit2 does not read"
+    return (wish, "asked for") if wish else ("pygit2", "SHA-1 repository: the fastest engine")
 
 
 def _engine(name: str) -> type[FileStore]:

@@ -13,7 +13,7 @@ from dulwich.object_format import get_object_format
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
-from gml.git.loose import read_loose
+from gml.git.loose import loose_path, read_loose
 from gml.git.objects import object_id
 from gml.git.store import FileStore, damaged, missing, unreadable
 
@@ -53,7 +53,8 @@ class DulwichStore(FileStore):
 
     def read(self, oid: str) -> tuple[Kind, bytes]:
         """See `GitStore.read`."""
-        self._check_id(oid)
+        if not self._is_id(oid):
+            raise missing(oid)
         for attempt in (1, 2):
             for store in self._packs:
                 found = read_loose(os.fspath(store.path), oid) or self._read_packed(
@@ -88,14 +89,11 @@ class DulwichStore(FileStore):
 
     def contains(self, oid: str) -> bool:
         """See `GitStore.contains`."""
-        if len(oid) != len(self._refs.zero):
+        if not self._is_id(oid):
             return False
         with self._lock:
             name = ObjectID(oid.encode())
-            try:
-                return any(name in store for store in self._packs)
-            except ValueError:
-                return False
+            return any(os.path.exists(loose_path(os.fspath(s.path), oid)) or name in s for s in self._packs)
 
     def close(self) -> None:
         """See `GitStore.close`."""

@@ -53,7 +53,6 @@ class Pygit2Store(FileStore):
 
     def read(self, oid: str) -> tuple[Kind, bytes]:
         """See `GitStore.read`."""
-        self._check_id(oid)
         with self._lock:
             try:
                 number, data = self._odb.read(oid)
@@ -63,6 +62,8 @@ class Pygit2Store(FileStore):
         return _KINDS[number], data
 
     def _read_again(self, oid: str) -> tuple[Kind, bytes]:
+        if not self._is_id(oid):
+            raise missing(oid)
         self._forget()
         try:
             number, data = self._odb.read(oid)
@@ -74,7 +75,7 @@ class Pygit2Store(FileStore):
 
     def contains(self, oid: str) -> bool:
         """See `GitStore.contains`."""
-        if len(oid) != len(self._refs.zero):
+        if not self._is_id(oid):
             return False
         with self._lock:
             try:

@@ -198,6 +198,8 @@ class RefFiles:
         target = self.resolve(check_name(name))[0]
         check_name(target)
         path = self.base(target) / target
+        if expected is None:
+            self._check_room(target)  # before the lock, which would leave an empty directory behind
         with storage(f"update {name}"), self._lock(path) as lock:
             current = self._check(target, expected)
             if current == new:
@@ -256,6 +258,8 @@ class RefFiles:
             self._check(name, expected)
             if self._packed(name):
                 self._unpack(name)
+            if path.is_dir():
+                _remove_empty(path)
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
                 fsync_dir(path.parent)

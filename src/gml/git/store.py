@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+_HEX = re.compile("[0-9a-f]+")
 _CREDENTIALS = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
 
 
@@ -95,10 +96,8 @@ class FileStore:
             queue += [path / line for line in lines if line and not line.startswith("#")]
         return found
 
-    def _check_id(self, oid: str) -> str:
-        if len(oid) != len(self._refs.zero):
-            raise NotFoundError(f"{oid!r} is not a {self._location.object_format} object id")
-        return oid
+    def _is_id(self, oid: str) -> bool:
+        return len(oid) == len(self._refs.zero) and _HEX.fullmatch(oid) is not None
 
     def write(self, kind: Kind, data: bytes) -> str:
         """See `GitStore.write`."""
