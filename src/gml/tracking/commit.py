@@ -34,6 +34,7 @@ log = logging.getLogger("gml")
 HIST_INLINE: Final = 256 * 1024
 INLINE_TOTAL: Final = 4 * 1024 * 1024
 MANIFEST_INLINE: Final = 200
+OUTPUT: Final = "logs"
 
 
 @dataclass(slots=True)
@@ -197,7 +198,7 @@ def _add_history(fold: SessionFold, document: Document, path: str, batch: Batch)
 def _add_artifacts(
     workspace: Workspace, fold: SessionFold, document: Document, at: str, batch: Batch
 ) -> None:
-    manifest = document.get("artifacts")
+    manifest = _kept_output(workspace, fold) | document.get("artifacts", {})
     if not manifest:
         return
     room = INLINE_TOTAL
@@ -221,6 +222,36 @@ def _add_artifacts(
         del document["artifacts"]
     else:
         document["artifacts"] = out
+
+
+def _kept_output(workspace: Workspace, fold: SessionFold) -> dict[str, Any]:
+    """Return the kept output of a tracked command as artifacts, also when its tracker was killed."""
+    found: dict[str, Any] = {}
+    try:
+        files = sorted((fold.path / OUTPUT).iterdir())
+    except OSError:
+        return {}
+    limit = int(fold.header.get("inline_limit", 0))
+    for file in files:
+        try:
+            size = file.stat().st_size
+            if size == 0:
+                continue
+            if size > limit:
+                blob = workspace.blobs.put_file(file)
+                facts = {"at": "cas", "sha256": blob.digest, "size": blob.size}
+            else:
+                data = file.read_bytes()
+                digest = hashlib.sha256(data).hexdigest()
+                staged = fold.path / journal.STAGED
+                staged.mkdir(exist_ok=True)
+                (staged / digest).write_bytes(data)
+                facts = {"at": "stage", "sha256": digest, "size": len(data)}
+        except (GmlError, OSError) as error:
+            log.warning("gml: output %s of run %s is left out (%s)", file.name, fold.path.name, error)
+            continue
+        found[f"{OUTPUT}/{file.name}"] = facts
+    return found
 
 
 def _place_staged(

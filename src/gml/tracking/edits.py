@@ -70,7 +70,7 @@ def edit_runs(workspace: Workspace, run_ids: Sequence[str], changes: Mapping[str
             _, edits = view.documents(entry)
             clock = max((int(e.get("clock", 0)) for e in edits.values()), default=0) + 1
             name = layout.edit_name(clock, stamp["session"])
-            document = stamp | {"clock": clock, "run_id": run_id} | changes
+            document = {**stamp, "clock": clock, "run_id": run_id, **changes}
             batch.changes[f"{layout.edits_dir(run_id)}/{name}.json"] = encode(document)
         return batch
 
@@ -224,7 +224,9 @@ def restore_experiment(workspace: Workspace, experiment: Experiment) -> list[str
     """Bring an experiment back with the runs that were deleted with it; returns their ids."""
     edits = workspace.ledger.view().experiment_edits(experiment.experiment_id)
     ordered = sorted(edits.values(), key=lambda e: (e.get("clock", 0), str(e.get("session"))))
-    with_it = next((e.get("runs", []) for e in reversed(ordered) if e.get("lifecycle_stage") == DELETED), [])
+    with_it: list[str] = next(
+        (e.get("runs", []) for e in reversed(ordered) if e.get("lifecycle_stage") == DELETED), []
+    )
     deleted = set(_runs_of(workspace, experiment, DELETED))
     run_ids = [run_id for run_id in with_it if run_id in deleted]
     if run_ids:

@@ -183,7 +183,9 @@ def _name_again(
 def _watch_system(recorder: Recorder) -> None:
     from gml.tracking.capture.system import SystemMonitor
 
-    SystemMonitor(os.getpid(), 10.0, recorder.system_metrics).start()
+    monitor = SystemMonitor(os.getpid(), 10.0, recorder.system_metrics)
+    monitor.start()
+    recorder.on_end(monitor.stop)
 
 
 def end_run(status: str = FINISHED) -> None:

@@ -150,7 +150,8 @@ def metric_history(run_id: str, key: str) -> pd.DataFrame:
     from gml.index.frames import history_frame
 
     reader = Reader(active.workspace())
-    return history_frame(*reader.history(reader.resolve(run_id), key))
+    frame: pd.DataFrame = history_frame(*reader.history(reader.resolve(run_id), key))
+    return frame
 
 
 def download_artifacts(

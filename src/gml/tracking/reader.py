@@ -236,7 +236,7 @@ class Reader:
         points: list[tuple[int, int, float]] = []
         for part in run.history:
             for segment in part.segments:
-                data = self._segment(run, part.session, dict(segment))
+                data = self.segment(run, part.session, dict(segment))
                 for _, (steps, times, values) in read_blocks(data, f"history of run {run.run_id}", [key]):
                     points.extend(zip(steps.tolist(), times.tolist(), values.tolist(), strict=True))
             points.extend((s, t, number_from_json(v)) for s, t, v in part.inline.get(key, ()))
@@ -246,7 +246,8 @@ class Reader:
         steps_, times_, values_ = zip(*points, strict=True)
         return list(steps_), list(times_), list(values_)
 
-    def _segment(self, run: Run, session: str, segment: dict[str, Any]) -> bytes:
+    def segment(self, run: Run, session: str, segment: dict[str, Any]) -> bytes:
+        """Return the bytes of a history file, verified."""
         match segment.get("at"):
             case "memory":
                 return self.live[run.run_id].segments[segment["index"]]
@@ -336,7 +337,8 @@ def _alive(run: Run) -> Run:
 def _json(text: str) -> bytes:
     import orjson
 
-    return orjson.dumps(text)
+    out: bytes = orjson.dumps(text)
+    return out
 
 
 def artifact_digest(run: Run) -> str | None:

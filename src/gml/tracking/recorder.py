@@ -85,6 +85,7 @@ class Recorder:
         self._prefixes: dict[str, bytes] = {}
         self._lock = threading.RLock()
         self._fold: SessionFold | None = None
+        self._at_end: list[Callable[[], object]] = []
         self._checkpoint = checkpoint
         self._next_checkpoint = time.monotonic() + checkpoint
         _KEEPER.add(self)
@@ -235,6 +236,10 @@ class Recorder:
             if not self.ended:
                 self._commit(live=True)
 
+    def on_end(self, callback: Callable[[], object]) -> None:
+        """Call something when the run is left, while it can still be logged to."""
+        self._at_end.append(callback)
+
     def end(self, status: str | None, end_time: int | None = None, *, defer: bool = False) -> None:
         """Leave the run; its owner also sets the status and commits.
 
@@ -243,6 +248,9 @@ class Recorder:
             end_time: milliseconds since the epoch; now by default.
             defer: leave the commit to a later call of `commit_sessions`.
         """
+        callbacks, self._at_end = self._at_end, []
+        for callback in callbacks:
+            callback()
         with self._lock:
             if self.ended:
                 return

@@ -1,0 +1,135 @@
+"""`gml artifacts`: files of runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gml.cli.common import json_option, open_reader
+from gml.cli.output import emit_json, is_terminal, size, table
+from gml.domain.errors import GmlError, NotFoundError, UsageError
+
+
+@click.group("artifacts")
+def artifacts_command() -> None:
+    """List, read and add files of runs.
+
+    \b
+    Example:
+      gml artifacts ls @
+      gml artifacts get @ model/ -o out/
+    """
+
+
+@artifacts_command.command("ls")
+@click.argument("run", default="@")
+@click.argument("path", required=False)
+@json_option
+def ls(run: str, path: str | None, as_json: bool) -> None:
+    """List the files of RUN, or those below PATH.
+
+    \b
+    Example:
+      gml artifacts ls @ model/
+    """
+    found = open_reader().resolve(run)
+    prefix = (path or "").strip("/")
+    listed = {
+        name: facts
+        for name, facts in sorted(found.artifacts.items())
+        if not prefix or name == prefix or name.startswith(f"{prefix}/")
+    }
+    if prefix and not listed:
+        raise NotFoundError(
+            f"run {found.run_id} has no artifact {prefix!r}", hint=f"`gml artifacts ls {run}`"
+        )
+    if as_json:
+        emit_json([{"path": n, "size": a.size, "sha256": a.sha256, "at": a.at} for n, a in listed.items()])
+        return
+    table(
+        ["path", "size", "sha256"],
+        [[n, size(a.size), a.sha256[:12]] for n, a in listed.items()],
+        right=["size"],
+    )
+
+
+@artifacts_command.command("get")
+@click.argument("run")
+@click.argument("path", required=False)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=Path(), show_default="here",
+    help="Directory to write to.",
+)  # fmt: skip
+def get(run: str, path: str | None, output: Path) -> None:
+    """Copy a file, a folder, or everything of RUN out, verified.
+
+    \b
+    Example:
+      gml artifacts get @ model/ -o out/
+    """
+    from gml.tracking.queries import copy_artifacts
+
+    reader = open_reader()
+    for place in copy_artifacts(reader, reader.resolve(run), path, output):
+        click.echo(place)
+
+
+@artifacts_command.command("cat")
+@click.argument("run")
+@click.argument("path")
+def cat(run: str, path: str) -> None:
+    """Write a file of RUN to standard output.
+
+    \b
+    Example:
+      gml artifacts cat @ logs/stdout.txt
+    """
+    reader = open_reader()
+    with reader.open_artifact(reader.resolve(run), path) as file:
+        while chunk := file.read(1 << 20):
+            sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+@artifacts_command.command("put")
+@click.argument("run")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--to", "folder", metavar="FOLDER", help="Folder within the run.")
+def put(run: str, files: tuple[Path, ...], folder: str | None) -> None:
+    """Add files or folders to RUN.
+
+    \b
+    Example:
+      gml artifacts put @ report.html --to reports
+    """
+    from gml.tracking.artifacts import artifact_name, log_file, log_folder
+    from gml.tracking.start import resume
+
+    reader = open_reader()
+    found = reader.resolve(run)
+    for file in files:
+        if not file.exists():
+            raise NotFoundError(f"{file} does not exist")
+    problems: list[Exception] = []
+    recorder = resume(reader.workspace, found.run_id)
+    count = 0
+    try:
+        for file in files:
+            name = artifact_name(file.resolve(), folder)
+            if file.is_dir():
+                count += log_folder(recorder, file, name, problems.append)
+            else:
+                log_file(recorder, file, name)
+                count += 1
+    except GmlError as error:
+        problems.append(error)
+    finally:
+        recorder.end(found.status if recorder.owner else None, found.end_time)
+    for problem in problems:
+        click.echo(f"gml: {problem}", err=True)
+    if is_terminal() or not problems:
+        click.echo(f"added {count} files to {found.name}", err=True)
+    if problems:
+        raise UsageError(f"{len(problems)} of {len(problems) + count} files could not be added")

@@ -1,0 +1,111 @@
+"""`gml log`: run a command as a tracked run."""
+
+from __future__ import annotations
+
+import click
+
+from gml.cli.common import open_workspace
+
+
+def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Parse repeated `key=value` options."""
+    out = {}
+    for text in values:
+        key, found, value = text.partition("=")
+        if not found or not key:
+            raise click.BadParameter(f"{text!r} is not key=value", ctx, param)
+        out[key] = value
+    return out
+
+
+@click.command(
+    "log",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option("-x", "--experiment", metavar="NAME", help="Experiment, created where missing.")
+@click.option("-n", "--name", metavar="NAME", help="Name of the run; made up by default.")
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="K=V", callback=pairs, help="Param (repeatable)."
+)
+@click.option("-t", "--tag", "tags", multiple=True, metavar="K=V", callback=pairs, help="Tag (repeatable).")
+@click.option("-m", "--note", metavar="TEXT", help="Note about the run.")
+@click.option(
+    "-a",
+    "--artifact",
+    "artifacts",
+    multiple=True,
+    metavar="PATH",
+    help="File, folder or glob to keep (repeatable).",
+)
+@click.option(
+    "--metrics-file", multiple=True, metavar="PATH", help="JSON or JSON-lines file the command writes."
+)
+@click.option("--params-file", multiple=True, metavar="PATH", help="YAML or JSON file of params.")
+@click.option(
+    "--capture",
+    multiple=True,
+    metavar="REGEX",
+    help="Metrics in the output: a regex with key and value, or `auto`.",
+)
+@click.option("--no-argv-params", is_flag=True, help="Do not take the command's own arguments as params.")
+@click.option(
+    "--no-auto-files", is_flag=True, help="Do not look at metrics.json, metrics.jsonl and params.yaml."
+)
+@click.option("--no-output", is_flag=True, help="Do not keep standard output and error as artifacts.")
+@click.option(
+    "--system", is_flag=False, flag_value=10.0, default=0.0, type=float, metavar="[SECONDS]",
+    help="Sample CPU, memory and GPU use (needs gitml[system]).",
+)  # fmt: skip
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the run's line at the end.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def log_command(
+    experiment: str | None,
+    name: str | None,
+    params: dict[str, str],
+    tags: dict[str, str],
+    note: str | None,
+    artifacts: tuple[str, ...],
+    metrics_file: tuple[str, ...],
+    params_file: tuple[str, ...],
+    capture: tuple[str, ...],
+    no_argv_params: bool,
+    no_auto_files: bool,
+    no_output: bool,
+    system: float,
+    quiet: bool,
+    command: tuple[str, ...],
+) -> int:
+    """Run COMMAND as a tracked run. Its output, signals and exit code pass through.
+
+    Kept are: its arguments as params, code (uncommitted changes included), environment, output, and
+    what the script itself logs with `import gml`.
+
+    \b
+    Example:
+      gml log -x churn -p data=v3 -a model.bin -- python train.py --lr 0.1
+      gml log --capture auto -- ./train.sh
+    """
+    from gml.tracking.launch import Launch, run_command
+    from gml.tracking.start import NewRun
+
+    new = NewRun(experiment=experiment, name=name, params=params, tags=tags, description=note)
+    launch = Launch(
+        command=command,
+        new=new,
+        argv_params=not no_argv_params,
+        artifacts=artifacts,
+        metrics_files=metrics_file,
+        params_files=params_file,
+        automatic_files=not no_auto_files,
+        captures=capture,
+        system=system,
+        keep_output=not no_output,
+    )
+    outcome = run_command(open_workspace(), launch)
+    if not quiet:
+        from gml.cli.output import duration
+        from gml.domain.ids import short_id
+
+        took = duration(int(outcome.seconds * 1000))
+        click.echo(f"gml: run {short_id(outcome.run_id)} {outcome.name} {outcome.status} in {took}", err=True)
+    return outcome.exit_code

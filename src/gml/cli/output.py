@@ -1,0 +1,188 @@
+"""Printing: tables that fit the terminal, plain tab-separated lines in a pipe, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gml.domain.run import Run
+
+STATUS_STYLES = {
+    "FINISHED": "green",
+    "RUNNING": "cyan",
+    "SCHEDULED": "cyan",
+    "FAILED": "red",
+    "KILLED": "yellow",
+}
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
+def emit_json(value: Any) -> None:
+    """Print a value as JSON; NaN and infinities become text, as everywhere in gml's formats."""
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    styles: dict[str, str] | None = None,
+    keep: Sequence[str] = (),
+) -> None:
+    """Print a table.
+
+    Args:
+        columns: headings.
+        rows: cells as text.
+        right: headings of columns that are aligned right.
+        styles: heading -> rich style.
+        keep: headings of columns that are never cut.
+    """
+    if not is_terminal():
+        click.echo("\t".join(columns))
+        for row in rows:
+            click.echo("\t".join(" ".join(cell.split()) for cell in row))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in columns:
+        grid.add_column(
+            name,
+            justify="right" if name in right else "left",
+            style=(styles or {}).get(name),
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=len(name) if name in keep else None,
+        )
+    for row in rows:
+        cells = []
+        for name, cell in zip(columns, row, strict=True):
+            style = STATUS_STYLES.get(cell.split(" ")[0], "") if name == "status" else ""
+            cells.append(Text(" ".join(cell.split()), style=style))
+        grid.add_row(*cells)
+    Console(highlight=False).print(grid)
+
+
+def heading(text: str) -> None:
+    """Print a section heading."""
+    click.echo(click.style(text, bold=True) if is_terminal() else text)
+
+
+def number(value: float) -> str:
+    """Return a metric value for people.
+
+    Example:
+        >>> number(0.9100000001), number(12.0), number(float("nan"))
+        ('0.91', '12', 'nan')
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.5g}"
+
+
+def ago(ms: int, now: float | None = None) -> str:
+    """Return how long ago a time was.
+
+    Example:
+        >>> ago(0, now=7300)
+        '2h ago'
+    """
+    seconds = max(0.0, (time.time() if now is None else now) - ms / 1000)
+    for size, unit in ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit} ago"
+    return f"{int(seconds)}s ago"
+
+
+def timestamp(ms: int | None) -> str:
+    """Return a time in the local zone as ISO text; empty for None."""
+    if ms is None:
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000))
+
+
+def duration(ms: int | None) -> str:
+    """Return a duration for people.
+
+    Example:
+        >>> duration(3_725_000), duration(850), duration(None)
+        ('1h02m', '0.8s', '')
+    """
+    if ms is None:
+        return ""
+    seconds = ms / 1000
+    if seconds < 10:
+        return f"{math.floor(seconds * 10) / 10:.1f}s"
+    if seconds < 60:
+        return f"{int(seconds)}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> size(512), size(1_500_000)
+        ('512 B', '1.5 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 1000 or unit == "TB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+def run_json(run: Run, experiment: str) -> dict[str, Any]:
+    """Return a run in the documented JSON shape of `gml ls --json` (docs/json.md)."""
+    from gml.tracking.reader import artifact_digest
+
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "experiment_id": run.experiment_id,
+        "experiment": experiment,
+        "status": run.status,
+        "start_time": run.start_time,
+        "end_time": run.end_time,
+        "user": run.user,
+        "lifecycle_stage": run.lifecycle_stage,
+        "params": dict(run.params),
+        "metrics": {key: summary.last for key, summary in run.metrics.items()},
+        "tags": dict(run.tags),
+        "source": dict(run.source),
+        "artifact_digest": artifact_digest(run),
+    }

@@ -1,0 +1,355 @@
+"""Running a command as a tracked run: exit code, output and signals pass through."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gml.domain.errors import GmlError, NotFoundError, StorageError, UsageError
+from gml.domain.run import FAILED, FINISHED, KILLED
+from gml.tracking.capture.argv import params_from_argv
+from gml.tracking.capture.patterns import MetricPattern
+from gml.tracking.launch.files import WatchedFiles, collect_artifacts
+from gml.tracking.launch.streams import LineFeeder, LogKeeper, Relay, copy_window_size, drain
+from gml.tracking.start import ENV_ACTIVE, ENV_JOURNAL, ENV_RUN_ID, NewRun, start_new
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from gml.tracking.recorder import Recorder
+    from gml.workspace import Workspace
+
+log = logging.getLogger("gml")
+
+POLL_SECONDS: Final = 1.0
+LOGS: Final = "logs"
+NOT_FOUND: Final = 127
+NOT_EXECUTABLE: Final = 126
+_FORWARDED: Final = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What `gml log` was asked to do.
+
+    Attributes:
+        command: the command as argv; never goes through a shell.
+        new: name, experiment, tags and params of the run.
+        argv_params: take the command's own arguments as params.
+        artifacts: paths and globs to keep when it has ended.
+        metrics_files: files it writes metrics to.
+        params_files: files it writes params to.
+        automatic_files: also look at the well-known file names.
+        captures: patterns of metrics in its output.
+        system: sample CPU, memory and GPU while it runs; seconds between samples, 0 for not.
+        keep_output: keep stdout and stderr as artifacts.
+    """
+
+    command: Sequence[str]
+    new: NewRun
+    argv_params: bool = True
+    artifacts: Sequence[str] = ()
+    metrics_files: Sequence[str] = ()
+    params_files: Sequence[str] = ()
+    automatic_files: bool = True
+    captures: Sequence[str] = ()
+    system: float = 0.0
+    keep_output: bool = True
+
+
+class CommandNotFoundError(NotFoundError):
+    """The command to track does not exist."""
+
+    exit_code = NOT_FOUND
+
+
+class CommandNotExecutableError(UsageError):
+    """The command to track cannot be executed."""
+
+    exit_code = NOT_EXECUTABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a tracked command ended.
+
+    Attributes:
+        run_id: its run.
+        name: the run's name.
+        status: FINISHED, FAILED or KILLED.
+        exit_code: what to exit with: the command's own code, 128 + n when signal n ended it.
+        seconds: how long it took.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    exit_code: int
+    seconds: float
+
+
+def run_command(workspace: Workspace, launch: Launch) -> Outcome:
+    """Run a command as a tracked run and wait for it.
+
+    Raises:
+        CommandNotFoundError: there is no such command; nothing was recorded.
+        GmlError: the run could not be started; the command was not run.
+    """
+    executable = _find(launch.command[0], workspace.environ)
+    patterns = [MetricPattern(text) for text in launch.captures]
+    recorder = _start(workspace, launch)
+    started = time.monotonic()
+    with ExitStack() as cleanup:
+        watched = WatchedFiles(
+            recorder, Path.cwd(), launch.metrics_files, launch.params_files, automatic=launch.automatic_files
+        )
+        relays = _relays(recorder, launch, patterns)
+        signals = cleanup.enter_context(_signals(relays))
+        try:
+            child = _spawn(executable, launch.command, recorder, workspace, relays)
+        except OSError as error:
+            recorder.append(["set", "process", {"error": str(error)}])
+            recorder.end(FAILED)
+            raise CommandNotExecutableError(f"cannot run {launch.command[0]}: {error.strerror}") from error
+        signals.child = child
+        with _system_monitor(recorder, child.pid, launch.system):
+            _wait(child, relays, watched)
+    status, code = _judge(child.returncode, interrupted=signals.interrupted)
+    _finish(recorder, launch, watched, child.returncode, status)
+    name = str(recorder.header.get("name", ""))
+    return Outcome(recorder.run_id, name, status, code, time.monotonic() - started)
+
+
+def _find(program: str, environ: Mapping[str, str]) -> str:
+    found = shutil.which(program, path=environ.get("PATH"))
+    if found is not None:
+        return found
+    path = Path(program)
+    if path.exists() and os.sep in program:
+        hint = f"chmod +x {program}" if path.is_file() else "it is a directory"
+        raise CommandNotExecutableError(f"cannot run {program}: not executable", hint=hint)
+    if path.is_file():
+        runner = {".py": "python ", ".sh": "bash ", ".R": "Rscript "}.get(path.suffix, "./")
+        raise CommandNotFoundError(
+            f"command {program!r} was not found", hint=f"did you mean: {runner}{program}"
+        )
+    raise CommandNotFoundError(f"command {program!r} was not found", hint="check its name and PATH")
+
+
+def _start(workspace: Workspace, launch: Launch) -> Recorder:
+    from dataclasses import replace
+
+    from gml.tracking.capture.environment import capture_environment
+    from gml.tracking.capture.interpreter import interpreter_of
+
+    argv = list(launch.command)
+    params = dict(params_from_argv(argv)) if launch.argv_params else {}
+    try:
+        python = interpreter_of(argv, workspace.environ)
+        environment: dict[str, Any] | None = capture_environment(
+            workspace.environ, Path.cwd(), python=python, cache_dir=workspace.state_dir / "cache" / "python"
+        )
+    except (GmlError, OSError, ValueError) as error:
+        log.warning("gml: the environment could not be captured (%s)", error)
+        environment = {}
+    new = replace(
+        launch.new, params=params | dict(launch.new.params), command=argv, environment=environment,
+        parent=launch.new.parent or workspace.environ.get(ENV_RUN_ID) or workspace.environ.get(ENV_ACTIVE),
+    )  # fmt: skip
+    return start_new(workspace, new)
+
+
+def _relays(recorder: Recorder, launch: Launch, patterns: list[MetricPattern]) -> list[Relay]:
+    def take(line: str) -> None:
+        for pattern in patterns:
+            for key, value, step in pattern.feed(line):
+                try:
+                    recorder.metric(key, value, step, None)
+                except GmlError as error:
+                    log.warning("gml: %s", error)
+
+    relays = []
+    for name, fd in (("stdout.txt", 1), ("stderr.txt", 2)):
+        sinks: list[LogKeeper | LineFeeder] = []
+        if launch.keep_output:
+            sinks.append(LogKeeper(recorder.path / LOGS / name))
+        if patterns:
+            sinks.append(LineFeeder(take))
+        relays.append(Relay(fd, sinks))
+    return relays
+
+
+def _spawn(
+    executable: str, command: Sequence[str], recorder: Recorder, workspace: Workspace, relays: list[Relay]
+) -> subprocess.Popen[bytes]:
+    environ = dict(workspace.environ)
+    environ[ENV_RUN_ID] = recorder.run_id
+    environ[ENV_JOURNAL] = str(recorder.path.parent)
+    environ.pop(ENV_ACTIVE, None)
+    where = workspace.store.location
+    environ["GML_REPO"] = str(where.worktree or where.git_dir)
+    try:
+        return subprocess.Popen(
+            list(command),
+            executable=executable,
+            stdout=relays[0].child_end,
+            stderr=relays[1].child_end,
+            env=environ,
+        )
+    finally:
+        for relay in relays:
+            relay.close_child_end()
+
+
+def _wait(child: subprocess.Popen[bytes], relays: list[Relay], watched: WatchedFiles) -> None:
+    """Pass output on until the child has ended, looking at its files once a second."""
+    with selectors.DefaultSelector() as selector, _child_alarm(child) as alarm:
+        for relay in relays:
+            selector.register(relay.source, selectors.EVENT_READ, relay)
+        selector.register(alarm, selectors.EVENT_READ, None)
+        next_poll = time.monotonic() + POLL_SECONDS
+        while child.poll() is None:
+            for key, _ in selector.select(max(0.0, next_poll - time.monotonic())):
+                if key.data is None:
+                    with suppress(OSError):
+                        os.read(alarm, 512)
+                elif not key.data.pump():
+                    selector.unregister(key.data.source)
+            if time.monotonic() >= next_poll:
+                watched.poll()
+                next_poll = time.monotonic() + POLL_SECONDS
+    drain(relays)
+    for relay in relays:
+        relay.close()
+
+
+@contextmanager
+def _child_alarm(child: subprocess.Popen[bytes]) -> Iterator[int]:
+    """Give a file descriptor that becomes readable when the child ends, so that nobody has to poll."""
+    import threading
+
+    reader, writer = os.pipe()
+
+    def watch() -> None:
+        child.wait()
+        os.write(writer, b"x")
+
+    thread = threading.Thread(target=watch, name="gml-child", daemon=True)
+    thread.start()
+    try:
+        yield reader
+    finally:
+        thread.join()
+        os.close(reader)
+        os.close(writer)
+
+
+class _Signals:
+    """What arrived while the command ran."""
+
+    def __init__(self) -> None:
+        self.child: subprocess.Popen[bytes] | None = None
+        self.interrupted = False
+
+
+@contextmanager
+def _signals(relays: list[Relay]) -> Iterator[_Signals]:
+    """Forward signals to the child. Ctrl-C reaches it by itself: it is in our process group."""
+    state = _Signals()
+
+    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001
+        state.interrupted = True
+        if state.child is not None and not _shares_terminal():
+            state.child.send_signal(number)
+
+    def forward(number: int, frame: object) -> None:  # noqa: ARG001
+        if number in {signal.SIGTERM, getattr(signal, "SIGHUP", None)}:
+            state.interrupted = True
+        if state.child is not None and state.child.returncode is None:
+            state.child.send_signal(number)
+
+    def resize(number: int, frame: object) -> None:  # noqa: ARG001
+        for relay in relays:
+            if relay.target is not None and os.isatty(relay.target):
+                copy_window_size(relay.target, relay.source)
+        if state.child is not None and state.child.returncode is None:
+            state.child.send_signal(number)
+
+    handlers: dict[str, Callable[[int, object], None]] = dict.fromkeys(_FORWARDED, forward)
+    handlers |= {"SIGINT": interrupt, "SIGWINCH": resize}
+    before = {}
+    for name, handler in handlers.items():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, handler)
+    try:
+        yield state
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old if old is not None else signal.SIG_DFL)
+
+
+def _shares_terminal() -> bool:
+    """Whether Ctrl-C on the terminal reached the child as well."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fd = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _system_monitor(recorder: Recorder, pid: int, interval: float) -> Iterator[None]:
+    if interval <= 0:
+        yield
+        return
+    from gml.tracking.capture.system import SystemMonitor
+
+    with SystemMonitor(pid, interval, recorder.system_metrics):
+        yield
+
+
+def _judge(returncode: int, *, interrupted: bool) -> tuple[str, int]:
+    """Return status and exit code: signals that ask a program to stop make it KILLED."""
+    code = returncode if returncode >= 0 else 128 - returncode
+    asked = {getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")}
+    if interrupted or (returncode < 0 and -returncode in asked):
+        return KILLED, code
+    return (FINISHED if returncode == 0 else FAILED), code
+
+
+def _finish(recorder: Recorder, launch: Launch, watched: WatchedFiles, returncode: int, status: str) -> None:
+    from gml.tracking.capture.system import peak_usage
+
+    try:
+        watched.finish()
+        collect_artifacts(recorder, Path.cwd(), launch.artifacts)
+        process: dict[str, Any] = {"exit_code": returncode}
+        if returncode < 0:
+            process = {"signal": signal.Signals(-returncode).name}
+        usage = peak_usage(children=True)
+        process["max_memory_bytes"] = int(usage["system/max_memory_bytes"])
+        process["cpu_seconds"] = round(
+            usage["system/cpu_user_seconds"] + usage["system/cpu_system_seconds"], 3
+        )
+        recorder.append(["set", "process", process])
+    except (StorageError, OSError, ValueError) as error:
+        log.warning("gml: %s", error)
+    recorder.end(status)
