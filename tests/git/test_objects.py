@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 from dulwich.objects import Commit as DulwichCommit
@@ -129,6 +130,8 @@ def test_commit_round_trip(commit):
 
 @given(commits)
 def test_commit_equals_dulwich(commit):
+    # dulwich parses what a mergetag holds, and this one holds nonsense
+    commit = replace(commit, extra=tuple(pair for pair in commit.extra if pair[0] != "mergetag"))
     other = DulwichCommit.from_string(format_commit(commit))
     assert other.tree.decode() == commit.tree
     assert [p.decode() for p in other.parents] == list(commit.parents)

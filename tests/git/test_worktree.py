@@ -1,4 +1,4 @@
-# ruff: noqa: PTH
+# ruff: noqa: PTH109, PTH118, PTH123 - file names as bytes
 """Snapshots of work trees, through git and through libgit2."""
 
 from __future__ import annotations

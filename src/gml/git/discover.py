@@ -196,6 +196,9 @@ def _worktree(found: _Found, config: GitConfig, environ: Mapping[str, str]) -> P
         return (found.git_dir / configured).resolve()
     if config.boolean("core.bare"):
         return None
+    cwd = Path.cwd()
+    if found.explicit and not cwd.is_relative_to(found.git_dir):
+        return cwd if truth(environ.get("GIT_IMPLICIT_WORK_TREE"), default=True) else None
     if found.top:
         return found.top
     if found.git_dir.name == ".git":
@@ -203,9 +206,7 @@ def _worktree(found: _Found, config: GitConfig, environ: Mapping[str, str]) -> P
     link = found.git_dir / "gitdir"
     if link.is_file():
         return (found.git_dir / link.read_text("utf-8", "surrogateescape").strip()).resolve().parent
-    return (
-        Path.cwd() if found.explicit and truth(environ.get("GIT_IMPLICIT_WORK_TREE"), default=True) else None
-    )
+    return None
 
 
 def _check_owner(found: _Found, environ: Mapping[str, str]) -> None:

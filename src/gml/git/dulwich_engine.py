@@ -13,7 +13,7 @@ from dulwich.object_format import get_object_format
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
-from gml.git.loose import loose_path, read_loose
+from gml.git.loose import read_loose
 from gml.git.objects import object_id
 from gml.git.store import FileStore, damaged, missing, unreadable
 
@@ -93,7 +93,7 @@ class DulwichStore(FileStore):
             return False
         with self._lock:
             name = ObjectID(oid.encode())
-            return any(os.path.exists(loose_path(os.fspath(s.path), oid)) or name in s for s in self._packs)
+            return any(name in store for store in self._packs)
 
     def close(self) -> None:
         """See `GitStore.close`."""

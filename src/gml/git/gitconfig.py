@@ -99,8 +99,11 @@ def _value(content: str, at: int) -> tuple[str, int]:
             end = content.find("\n", at)
             at = len(content) if end < 0 else end
         else:
+            blank = char in " \t" and not quoted
+            if blank and not keep:
+                continue  # also after a continued line
             out.append(char)
-            if quoted or char not in " \t":
+            if not blank:
                 keep = len(out)
     return "".join(out[:keep]), at
 

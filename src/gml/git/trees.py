@@ -38,6 +38,7 @@ Resolver = "Callable[[str, TreeEntry, TreeEntry], Resolution]"
 _Slot = tuple[bytes, bytes]
 _Plan = dict[bytes, "tuple[int, str] | _Plan | None"]
 _TREE: Final = b"40000"
+_FRESH: Final = b""
 
 
 def _load(store: TreeReader, oid: str) -> dict[bytes, _Slot]:
@@ -101,16 +102,16 @@ def _plan(changes: Mapping[str, Change]) -> _Plan:
         level = root
         for part in parents:
             below = level.get(part)
-            if isinstance(below, tuple):
-                raise InvalidValueError(f"{path!r} would lie under a file of the same change")
-            if below is None:
-                below = level[part] = {}
+            if not isinstance(below, dict):
+                if part in level and changes[path] is None:
+                    break  # removed or replaced as a whole already
+                if below is not None:
+                    raise InvalidValueError(f"{path!r} would lie under a file of the same change")
+                # below a removal the new path starts with an empty directory
+                below = level[part] = {_FRESH: None} if part in level else {}
             level = below
-        if isinstance(level.get(last), dict):
-            if changes[path] is None:
-                continue
-            raise InvalidValueError(f"{path!r} is both a file and a directory in the same change")
-        level[last] = changes[path]
+        else:
+            level[last] = changes[path]
     return root
 
 
@@ -151,8 +152,9 @@ def _edit_level(
     store: TreeReader, tree: str | None, plan: _Plan, algorithm: str, new: NewObjects
 ) -> str | None:
     """Edit one directory; None when it ends up empty."""
-    held = _load(store, tree) if tree else {}
-    changed = False
+    fresh = plan.pop(_FRESH, True) is None
+    held = _load(store, tree) if tree and not fresh else {}
+    changed = fresh
     for name, change in plan.items():
         before = held.get(name)
         after: _Slot | None

@@ -1,3 +1,5 @@
+# ruff: noqa: D102 - the names of the test methods say what they check
+# ruff: noqa: D102 - the names of the test methods say what they check
 """Conformance suite for implementations of `gml.git.port.GitStore`, and a store that fails on demand.
 
 Subclass the suite in a test module and give it a `store` fixture over an empty repository:
@@ -60,7 +62,8 @@ ODD_NAMES: Final = (
 )
 BAD_NAMES: Final = (
     "refs/heads/a..b", "refs/heads/a b", "refs/heads/.a", "refs/heads/a.lock", "refs/heads/a/", "refs//a",
-    "refs/heads/a~b", "refs/heads/a^", "refs/heads/a:b", "refs/heads/@{x", "main", "../x", "refs/heads/a\nb", "",
+    "refs/heads/a~b", "refs/heads/a^", "refs/heads/a:b", "refs/heads/@{x", "main", "../x",
+    "refs/heads/a\nb", "",
 )  # fmt: skip
 
 
@@ -312,7 +315,7 @@ class GitStoreSuite:
     def test_failing_storage(
         self, store: GitStore, monkeypatch: pytest.MonkeyPatch, number: int, words: str
     ) -> None:
-        """Permissions do not stop root, so the system calls are made to fail: open (EROFS), write (ENOSPC)."""
+        """Permissions do not stop root, so the system calls are made to fail: open or write."""
         tip = make_commit(store)
         store.update_ref(LEDGER, tip, expected=None, message="x")
         config = (store.location.common_dir / "config").read_bytes()
@@ -324,7 +327,7 @@ class GitStoreSuite:
                 raise OSError(number, os.strerror(number), path)
             return real_open(path, flags, *rest, **named)
 
-        def failing_write(fd: int, data: Any) -> int:
+        def failing_write(_fd: int, _data: Any) -> int:
             raise OSError(number, os.strerror(number))
 
         with monkeypatch.context() as patch:
@@ -482,9 +485,9 @@ class GitStoreSuite:
         store.update_ref("refs/tags/v1", tag, expected=None, message="x")
         store.update_ref("refs/remotes/origin/dev", two, expected=None, message="x")
         for revision in (
-            "HEAD", "@", "main", "heads/main", "refs/heads/main", "v1", "v1^{}", "v1^{commit}", "v1^{tree}", "main~2",
-            "main^", "main^2", "main~1^", "@~", "HEAD^0", "main^{tree}", "main:f", "v1:f", "origin/dev", three,
-            three[:9], f"x-1-g{two[:10]}", "HEAD^{/x}~0",
+            "HEAD", "@", "main", "heads/main", "refs/heads/main", "v1", "v1^{}", "v1^{commit}", "v1^{tree}",
+            "main~2", "main^", "main^2", "main~1^", "@~", "HEAD^0", "main^{tree}", "main:f", "v1:f",
+            "origin/dev", three, three[:9], f"x-1-g{two[:10]}", "HEAD^{/x}~0",
         ):  # fmt: skip
             said = git(store, "rev-parse", "--verify", "-q", revision, check=False).decode().strip() or None
             if revision == "HEAD^{/x}~0":
