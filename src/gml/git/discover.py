@@ -54,9 +54,14 @@ def open_store(
     Raises:
         RepositoryError: there is none, it belongs to somebody else, or no engine can serve it.
     """
-    found = _find(path, environ)
-    common_dir = _common_dir(found.git_dir, environ)
-    _check_owner(found, environ)
+    try:
+        found = _find(path, environ)
+        common_dir = _common_dir(found.git_dir, environ)
+        _check_owner(found, environ)
+    except OSError as exc:
+        raise RepositoryError(
+            f"cannot look for a repository at {path or '.'}: {exc.strerror}", hint="check permissions"
+        ) from exc
     config = GitConfig(environ, found.git_dir, common_dir)
     object_format = _check_extensions(config, common_dir)
     chosen, why = _choose(object_format, engine)
@@ -196,8 +201,8 @@ def _worktree(found: _Found, config: GitConfig, environ: Mapping[str, str]) -> P
         return (found.git_dir / configured).resolve()
     if config.boolean("core.bare"):
         return None
-    cwd = Path.cwd()
-    if found.explicit and not cwd.is_relative_to(found.git_dir):
+    cwd = Path.cwd() if found.explicit else None
+    if cwd and not cwd.is_relative_to(found.git_dir):
         return cwd if truth(environ.get("GIT_IMPLICIT_WORK_TREE"), default=True) else None
     if found.top:
         return found.top

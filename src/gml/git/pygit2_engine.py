@@ -73,6 +73,11 @@ class Pygit2Store(FileStore):
             raise damaged(oid, exc) from exc
         return _KINDS[number], data
 
+    def close(self) -> None:
+        """See `GitStore.close`."""
+        with self._lock:
+            self._odb = None
+
     def contains(self, oid: str) -> bool:
         """See `GitStore.contains`."""
         if not self._is_id(oid):

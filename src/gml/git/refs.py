@@ -103,7 +103,9 @@ class RefFiles:
             if value is None or not value.startswith("ref: "):
                 return name, value
             name = value[5:]
-        raise CorruptError(f"{name} is a symbolic ref that leads in a circle")
+            if _BAD_NAME.search(name):
+                break
+        raise CorruptError(f"{name} is a symbolic ref that leads nowhere", hint="run `git symbolic-ref`")
 
     def _packed_data(self) -> bytes:
         try:

@@ -57,7 +57,7 @@ class Files:
 
     def snapshot(self, rules: SnapshotRules, *, write: bool = True) -> Snapshot:
         """See `WorkTree.snapshot`."""
-        while True:
+        for _ in range(5):
             head = self._store.head()
             look = self._adapter.look() if self._adapter and self._top else Look()
             if self._store.head() == head:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from gml.git.store import FileStore
 
+PATIENCE: Final = 300
 _KEPT: Final = (
     "GIT_CONFIG",
     "GIT_OBJECT_DIRECTORY",
@@ -70,15 +71,23 @@ class GitCommand:
         self, args: Sequence[str], data: bytes | None = None, environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """Run git and return what it did, failures included."""
-        return subprocess.run(
-            [self._git, *_QUIET, *args],
-            input=data,
-            stdin=subprocess.DEVNULL if data is None else None,
-            capture_output=True,
-            check=False,
-            cwd=self._place.worktree or self._place.git_dir,
-            env={**self._environ, **(environ or {})},
-        )
+        try:
+            return subprocess.run(
+                [self._git, *_QUIET, *args],
+                input=data,
+                stdin=subprocess.DEVNULL if data is None else None,
+                capture_output=True,
+                check=False,
+                cwd=self._place.worktree or self._place.git_dir,
+                env={**self._environ, **(environ or {})},
+                timeout=PATIENCE,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise RepositoryError(
+                f"git {args[0]} did not finish in {PATIENCE} s", hint="a filter program may be waiting"
+            ) from exc
+        except OSError as exc:
+            raise RepositoryError(f"cannot run git: {exc.strerror}") from exc
 
     def output(
         self, args: Sequence[str], data: bytes | None = None, environ: Mapping[str, str] | None = None
