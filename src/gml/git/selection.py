@@ -29,7 +29,7 @@ SECRET_PATHS: Final = (
     ".config/gcloud/*", ".azure/*", ".huggingface/token",
 )  # fmt: skip
 HARMLESS_NAMES: Final = (
-    ".env.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults", "example.env", "*.pub",
+    ".env*.example", ".env*.sample", ".env*.template", ".env.dist", ".env.defaults", "example.env", "*.pub",
 )  # fmt: skip
 LISTED_PER_REASON: Final = 50
 
