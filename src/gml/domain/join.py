@@ -38,6 +38,8 @@ def join(a: Document, b: Document) -> Document:
             out[key] = _join_maps(a[key], b[key], deep=False)
         elif key == "hist":
             out[key] = _join_segments(a[key], b[key])
+        elif key == "artifacts":
+            out[key] = _join_artifacts(a[key], b[key])
         else:
             out[key] = _join_values(a[key], b[key])
     return out
@@ -95,6 +97,22 @@ def _join_lists(a: list[Any], b: list[Any]) -> list[Any]:
     return [united[key] for key in sorted(united)]
 
 
+def _join_artifacts(a: Any, b: Any) -> Any:
+    """Unite manifests; of two files with one name one entry stays whole, in the order of history files."""
+    if not (isinstance(a, dict) and isinstance(b, dict)):
+        return _join_values(a, b)
+    out = dict(a)
+    for name, entry in b.items():
+        out[name] = max(out[name], entry, key=_artifact_order) if name in out else entry
+    return {name: out[name] for name in sorted(out)}
+
+
+def _artifact_order(entry: Any) -> tuple[int, int, str, str]:
+    if not isinstance(entry, dict):
+        return (_rank(entry), 0, "", canonical(entry))
+    return (_rank(entry), *segment_order(entry), canonical(entry))
+
+
 def _join_segments(a: Any, b: Any) -> Any:
     """Unite history segments; of two in git only the greater stays, as only one file has that name."""
     if not (isinstance(a, list) and isinstance(b, list)):
@@ -108,5 +126,5 @@ def _join_segments(a: Any, b: Any) -> Any:
 
 
 def segment_order(segment: dict[str, Any]) -> tuple[int, str]:
-    """Order of two history files with the same path: size, then digest."""
+    """Order of two files with the same path: size, then digest."""
     return (int(segment.get("size", 0)), str(segment.get("sha256", "")))

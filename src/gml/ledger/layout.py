@@ -18,6 +18,10 @@ _RECORD = re.compile(
     r"(?:runs/[0-9a-f]{4}/[0-9a-f]{2}/[0-9a-f]{2}|runs-x/[0-9a-f]{2}/[0-9a-f]{2})/([^/]+)\.json"
 )
 _OF_RUN = re.compile(r"(?:runs/[0-9a-f]{4}/[0-9a-f]{2}/[0-9a-f]{2}|runs-x/[0-9a-f]{2}/[0-9a-f]{2})/([^/.]+)")
+_FILE_OF_DOCUMENT = re.compile(
+    r"((?:runs/[0-9a-f]{4}/[0-9a-f]{2}/[0-9a-f]{2}|runs-x/[0-9a-f]{2}/[0-9a-f]{2})/[^/.]+)"
+    r"(?:(\.hist)|/artifacts/(.+)|(/edits/[^/.]+)(?:(\.hist)|\.files/(.+)))"
+)
 
 
 def run_base(run_id: str) -> str:
@@ -101,3 +105,21 @@ def run_of_path(path: str) -> str | None:
     """Return the id of the run that a ledger path belongs to, None for other paths."""
     match = _OF_RUN.match(path)
     return match.group(1) if match else None
+
+
+def owner_of_file(path: str) -> tuple[str, str | None] | None:
+    """Return the document that a file belongs to, and the artifact it is (None for a history file).
+
+    Documents and files that belong to no document give None.
+
+    Example:
+        >>> owner_of_file("runs/0198/3c/1f/01983c1f2ab470008000000000000000/artifacts/model/weights.bin")
+        ('runs/0198/3c/1f/01983c1f2ab470008000000000000000.json', 'model/weights.bin')
+        >>> owner_of_file("runs/0198/3c/1f/01983c1f2ab470008000000000000000.hist")
+        ('runs/0198/3c/1f/01983c1f2ab470008000000000000000.json', None)
+    """
+    match = _FILE_OF_DOCUMENT.fullmatch(path)
+    if match is None:
+        return None
+    base, _, artifact, edit, _, edit_artifact = match.groups()
+    return f"{base}{edit or ''}.json", artifact or edit_artifact

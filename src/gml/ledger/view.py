@@ -150,7 +150,7 @@ class LedgerView:
         data = self.read(path)
         if data is None:
             raise CorruptError(f"{path} is missing from the ledger", hint="`gml doctor` names all damage")
-        document["artifacts"] = decode(data, path)
+        document["artifacts"] = decode(data, path) | document.get("artifacts", {})
 
     def _object(self, oid: str, where: str) -> bytes:
         try:
