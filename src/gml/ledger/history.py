@@ -54,7 +54,6 @@ class HistoryBuilder:
         self._keys: dict[str, _Key] = {}
         self._buffered = 0
         self._segments: list[dict[str, Any]] = []
-        self._sealed: set[str] = set()
 
     def add(self, key: str, value: float, timestamp: int, step: int) -> None:
         """Take one point."""
@@ -71,12 +70,15 @@ class HistoryBuilder:
             self.seal_all()
 
     def seal_all(self) -> None:
-        """Move every buffered point into a stored segment."""
-        self._segments.append(self._seal(self._encode(self._keys), self._buffered))
-        for key, entry in self._keys.items():
-            self._sealed.add(key)
-            entry.steps, entry.times, entry.values = array("q"), array("q"), array("d")
+        """Move buffered points into a stored segment; the only point of a key stays in its summary."""
+        full = {key: e for key, e in self._keys.items() if e.steps and e.summary.count > 1}
         self._buffered = 0
+        if not full:
+            return
+        points = sum(len(entry.steps) for entry in full.values())
+        self._segments.append(self._seal(self._encode(full), points))
+        for entry in full.values():
+            entry.steps, entry.times, entry.values = array("q"), array("q"), array("d")
 
     @property
     def segments(self) -> list[dict[str, Any]]:
@@ -99,7 +101,7 @@ class HistoryBuilder:
         room = INLINE_TOTAL
         for key, entry in self._keys.items():
             points = len(entry.steps)
-            if not points or (entry.summary.count == 1 and key not in self._sealed):
+            if not points or entry.summary.count == 1:
                 continue
             if points <= INLINE_POINTS and points <= room:
                 room -= points
