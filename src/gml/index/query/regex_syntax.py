@@ -25,7 +25,7 @@ NO_BOUNDARY: Final = 6
 
 _SIMPLE: Final = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0", "a": "\a"}
 _ASSERTIONS: Final = {"b": BOUNDARY, "B": NO_BOUNDARY, "A": START, "Z": END}
-_COUNTS = re.compile(r"\{([0-9]{1,9})(?:(,)([0-9]{0,9}))?\}")
+_COUNTS = re.compile(r"\{(?=[0-9,])([0-9]{0,9})(?:(,)([0-9]{0,9}))?\}")
 _HEX: Final = {"x": 2, "u": 4}
 
 
@@ -110,7 +110,7 @@ class _Writer:
         self._visits += 1
         # Repeats of nothing write nothing, so the visits are counted as well.
         if len(self.program) > MAX_SIZE or self._visits > 10 * MAX_SIZE:
-            raise RegexError("this pattern is too large, mostly by its {counts}", offset)
+            raise RegexError(f"this pattern is too large: counts multiply, {MAX_SIZE} steps are the limit", offset)
         if isinstance(node, _Leaf):
             self.program.append(node.instruction)
         elif isinstance(node, _Sequence):
@@ -195,7 +195,7 @@ class _Parser:
         character = self._peek()
         counts = _COUNTS.match(self.pattern, offset) if character == "{" else None
         if counts is not None:
-            low = int(counts[1])
+            low = int(counts[1] or 0)
             high = low if counts[2] is None else int(counts[3]) if counts[3] else None
             if max(low, high or 0) > MAX_REPEAT or (high is not None and high < low):
                 raise RegexError(f"a count is at most {MAX_REPEAT}, the smaller one first", offset)
