@@ -17,7 +17,7 @@ Ids, times, durations and made-up names are equal to each other; `...` stands fo
 and alone on a line for any lines.
 """
 
-# ruff: noqa: INP001, T201, S603, S604, S607
+# ruff: noqa: INP001, T201
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ _SAME = [
         (r"(?<![0-9a-zA-Z])[0-9a-f]{7,64}(?![0-9a-zA-Z])", "HEX"),
         (r"\b[a-z]+-[a-z]+-\d{1,3}\b", "NAME"),
         (r'(?<="max_memory_bytes":)\s*\d+|(?<="cpu_seconds":)\s*[\d.]+', "N"),
+        (r'(?<="points":)(\d+),"sha256":"\w+","size":\d+', r'\1,"sha256":HEX,"size":N'),
         (r"\b3\.\d\d\.\d+\b", "PYTHON"),
         (r"\bPython 3\.\d+\.\d+\b", "PYTHON"),
         (r"[─━]+", "─"),
@@ -121,7 +122,8 @@ class Sandbox:
         self.repo = self.top / "churn"
         home = self.top / ".home"
         home.mkdir(parents=True)
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("GML_", "GIT_", "MLFLOW_", "PYTEST_"))}
+        foreign = ("GML_", "GIT_", "MLFLOW_", "PYTEST_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         self.environ = kept | {
             "HOME": str(home),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -137,11 +139,18 @@ class Sandbox:
             "PYTHONWARNINGS": "error",
             "MPLBACKEND": "agg",
         }
-        for key, value in (("user.name", "Ada"), ("user.email", "ada@example.org"), ("init.defaultBranch", "main"), ("color.ui", "never")):
+        settings = {
+            "user.name": "Ada",
+            "user.email": "ada@example.org",
+            "init.defaultBranch": "main",
+            "color.ui": "never",
+        }
+        for key, value in settings.items():
             self.run("git", "config", "--global", key, value, cwd=self.top)
         self.run("git", "init", "-q", str(self.repo), cwd=self.top)
 
     def run(self, *argv: str, cwd: Path | None = None) -> str:
+        """Run a program to its good end and return what it wrote."""
         done = subprocess.run(
             argv, cwd=cwd or self.repo, env=self.environ, capture_output=True, text=True, check=False
         )

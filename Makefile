@@ -1,0 +1,38 @@
+# Every target works in the environment that is active; `make setup` fills it.
+PYTHON ?= python
+
+.PHONY: help setup test test-heavy lint format types imports docs ci
+
+help:  ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
+
+setup:  ## Install gml and everything its development needs
+	$(PYTHON) -m pip install -q --upgrade "pip>=25.1"
+	$(PYTHON) -m pip install -e . --group dev
+
+test:  ## Run the tests
+	$(PYTHON) -m pytest -m "not heavy"
+
+test-heavy:  ## Run the tests that are slow or need large packages
+	$(PYTHON) -m pytest -m heavy
+
+lint:  ## Check style
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+
+format:  ## Repair style where that can be done safely
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+types:  ## Check types
+	$(PYTHON) -m mypy
+
+imports:  ## Check that imports go down only
+	lint-imports
+
+docs:  ## Write docs/cli.md, and today's output under the commands of the documentation
+	$(PYTHON) docs/make_cli.py
+	$(PYTHON) docs/blocks.py --update README.md docs/*.md
+
+ci:  ## Do what CI does: all of it, from nothing
+	bash .ci/run
