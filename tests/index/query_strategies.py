@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from gml.domain.metrics import MetricSummary
 from gml.domain.run import STATUSES, Run
 from gml.index.query import ast
+from gml.index.query.errors import QueryError
 
 NOW = 1_780_000_000_000
 DAY = 86_400_000
@@ -12,7 +13,24 @@ HEX = "0123456789abcdef"
 
 METRIC_KEYS = ["auc", "loss", "loss.min", "val auc", "a/b"]
 PARAM_KEYS = ["lr", "model", "deep.key", "odd`key", "now"]
-TEXTS = ["", "rf", "RF", "xgb", "0.1", "1e-1", "nan", "true", "True", "10", "9", "a_b%", "it''s", 'say "x"', "Äß", "(a+)+$"]
+TEXTS = [
+    "",
+    "rf",
+    "RF",
+    "xgb",
+    "0.1",
+    "1e-1",
+    "nan",
+    "true",
+    "True",
+    "10",
+    "9",
+    "a_b%",
+    "it''s",
+    'say "x"',
+    "Äß",
+    "(a+)+$",
+]
 NUMBERS = [0.0, -0.0, 0.1, 1.0, 9.0, 10.0, -3.5, 1e300, float("inf"), float("-inf")]
 
 texts = st.sampled_from(TEXTS)
@@ -38,7 +56,12 @@ def runs(draw):
     start = NOW - draw(st.integers(0, 20)) * DAY // 4
     end = draw(st.one_of(st.none(), st.integers(0, 10).map(lambda n: start + n * 30_000)))
     datasets = draw(st.lists(st.tuples(texts, texts, st.one_of(st.none(), texts)), max_size=2))
-    source = draw(maps(["commit", "branch", "argv", "n"], st.one_of(texts, st.lists(texts, max_size=2), st.integers(-2, 12))))
+    source = draw(
+        maps(
+            ["commit", "branch", "argv", "n"],
+            st.one_of(texts, st.lists(texts, max_size=2), st.integers(-2, 12)),
+        )
+    )
     dirty = draw(st.sampled_from([None, True, False]))
     return Run(
         run_id=draw(st.text(HEX, min_size=4, max_size=8)),
@@ -51,7 +74,9 @@ def runs(draw):
         params=draw(maps(PARAM_KEYS, texts)),
         tags=draw(maps(["team", "mlflow.note.content", "mlflow.source.name"], texts)),
         metrics=draw(maps(METRIC_KEYS, summaries())),
-        inputs=tuple({"name": n, "digest": d, "tags": {"mlflow.data.context": c} if c else {}} for n, d, c in datasets),
+        inputs=tuple(
+            {"name": n, "digest": d, "tags": {"mlflow.data.context": c} if c else {}} for n, d, c in datasets
+        ),
         source=source if dirty is None else {**source, "dirty": dirty},
         environment=draw(maps(["python", "host"], texts)),
     )
@@ -77,7 +102,18 @@ text_fields = st.one_of(
     st.builds(
         ast.Field,
         st.just(ast.ATTRIBUTE),
-        st.sampled_from(["run_id", "run_name", "status", "user_id", "artifact_uri", "experiment_name", "experiment_id", "lifecycle_stage"]),
+        st.sampled_from(
+            [
+                "run_id",
+                "run_name",
+                "status",
+                "user_id",
+                "artifact_uri",
+                "experiment_name",
+                "experiment_id",
+                "lifecycle_stage",
+            ]
+        ),
     ),
     st.builds(ast.Field, st.just(ast.DATASET), st.sampled_from(["name", "digest", "context"])),
 )
@@ -108,7 +144,11 @@ durations = st.builds(ast.Duration, st.sampled_from([0, 1, 30_000, 90_000, 9_000
 # (fields, literals for = and !=, literals that have an order)
 KINDS = [
     (metric_fields(), number_literals, ordered_numbers),
-    (mixed_fields, st.one_of(text_literals, number_literals, st.builds(ast.Boolean, st.booleans())), ordered_numbers),
+    (
+        mixed_fields,
+        st.one_of(text_literals, number_literals, st.builds(ast.Boolean, st.booleans())),
+        ordered_numbers,
+    ),
     (mixed_fields, text_literals, text_literals),
     (text_fields, text_literals, text_literals),
     (time_fields, time_literals, time_literals),
@@ -122,7 +162,9 @@ REGEXES = ["^r", "f$", "a|b", "(?i)RF", r"\d+", "(a+)+$"]
 def conditions(draw):
     choice = draw(st.integers(0, 7))
     if choice == 0:
-        return ast.Comparison(dirty_field, draw(st.sampled_from(["=", "!="])), ast.Boolean(draw(st.booleans())))
+        return ast.Comparison(
+            dirty_field, draw(st.sampled_from(["=", "!="])), ast.Boolean(draw(st.booleans()))
+        )
     if choice == 1:
         op = draw(st.sampled_from(ast.PATTERNS))
         pattern = draw(st.sampled_from(REGEXES if "~" in op else PATTERNS))
@@ -164,3 +206,12 @@ def history(run, key):
     """Points of a metric that agree with nothing but themselves: steps -3 to 3."""
     summary = run.metrics[key]
     return list(range(-3, 4)), [0] * 7, [summary.last + step for step in range(-3, 4)]
+
+
+def refusal(parse, text):
+    """Return the QueryError that a parser raises, None where it understands; nothing else may be raised."""
+    try:
+        parse(text)
+    except QueryError as error:
+        return error
+    return None

@@ -103,14 +103,14 @@ def _predicate(node: ast.Expression, now_ms: int) -> Predicate:
     if isinstance(node, ast.IsNull):
         wanted = not node.negated
         return lambda run, context: (find(run, context) in (None, [])) is wanted
-    test = _test(node, now_ms)
+    test = test_of(node, now_ms)
 
     def condition(run: Run, context: Context) -> bool | None:
         value = find(run, context)
         if value is None:
             return None
         if isinstance(value, list):
-            return _any([test(each) for each in value])
+            return any_of([test(each) for each in value])
         return test(value)
 
     return condition
@@ -130,19 +130,21 @@ def _junction(terms: list[Predicate], *, decides: bool) -> Predicate:
     return junction
 
 
-def _any(values: list[bool | None]) -> bool | None:
+def any_of(values: list[bool | None]) -> bool | None:
+    """Return whether any answer is true; unknown when none is and one is unknown, or there is none."""
     if True in values:
         return True
     return None if not values or None in values else False
 
 
-def _test(node: ast.Comparison | ast.Membership | ast.Between, now_ms: int) -> Test:
+def test_of(node: ast.Comparison | ast.Membership | ast.Between, now_ms: int) -> Test:
+    """Return the test of a single value that a condition stands for."""
     kind = type_of(node.field)
     if isinstance(node, ast.Comparison):
         return _comparison(kind, node.op, node.value, now_ms)
     if isinstance(node, ast.Membership):
         equal = [_comparison(kind, ast.EQ, value, now_ms) for value in node.values]
-        return _signed(lambda value: _any([test(value) for test in equal]), negated=node.negated)
+        return _signed(lambda value: any_of([test(value) for test in equal]), negated=node.negated)
     low = _comparison(kind, ast.GE, node.low, now_ms)
     high = _comparison(kind, ast.LE, node.high, now_ms)
 

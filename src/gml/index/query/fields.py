@@ -49,6 +49,8 @@ CONTEXT_TAG: Final = "mlflow.data.context"
 
 _NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:nan|inf|infinity))")
 
+_FIRST: Final = frozenset("0123456789+-.nNiI")
+
 
 class NeedsHistoryError(Exception):
     """A value at a step was asked for, and there is nothing to read metric points with."""
@@ -97,7 +99,10 @@ def number_of(text: str) -> float | None:
         >>> number_of("1e-3"), number_of("1_000")
         (0.001, None)
     """
-    return float(text) if _NUMBER.fullmatch(text) else None
+    # Most text is no number, which its first character tells at a fraction of the expression's cost.
+    if text[:1] not in _FIRST or not _NUMBER.fullmatch(text):
+        return None
+    return float(text)
 
 
 def as_text(value: Any) -> str | list[str] | None:

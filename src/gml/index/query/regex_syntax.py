@@ -110,7 +110,9 @@ class _Writer:
         self._visits += 1
         # Repeats of nothing write nothing, so the visits are counted as well.
         if len(self.program) > MAX_SIZE or self._visits > 10 * MAX_SIZE:
-            raise RegexError(f"this pattern is too large: counts multiply, {MAX_SIZE} steps are the limit", offset)
+            raise RegexError(
+                f"this pattern is too large: counts multiply, {MAX_SIZE} steps are the limit", offset
+            )
         if isinstance(node, _Leaf):
             self.program.append(node.instruction)
         elif isinstance(node, _Sequence):

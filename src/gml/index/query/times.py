@@ -121,7 +121,10 @@ def parse_time(text: str, *, ago: bool = False) -> Moment:
 
 def _span(when: re.Match[str]) -> Span:
     year, month, day, hour, minute, second, fraction, offset = when.groups()
-    start = (date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY) * DAY_MS
+    try:
+        start = (date(int(year), int(month), int(day)).toordinal() - _EPOCH_DAY) * DAY_MS
+    except ValueError:
+        raise ValueError(f"{year}-{month}-{day} is not in the calendar") from None
     length = DAY_MS
     if hour is not None:
         if int(hour) > 23 or int(minute) > 59 or int(second or 0) > 59:
