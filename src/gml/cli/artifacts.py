@@ -86,8 +86,10 @@ def cat(run: str, path: str) -> None:
     Example:
       gml artifacts cat @ logs/stdout.txt
     """
+    from gml.tracking.contents import open_artifact
+
     reader = open_reader()
-    with reader.open_artifact(reader.resolve(run), path) as file:
+    with open_artifact(reader, reader.resolve(run), path) as file:
         while chunk := file.read(1 << 20):
             sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -29,7 +30,13 @@ def open_reader(workspace: Workspace | None = None) -> Reader:
 
     space = workspace or open_workspace()
     recover(space)
-    return Reader(space)
+    return Reader(space, progress=_index_progress)
+
+
+def _index_progress(count: int) -> None:
+    """Show that the index is being built, which takes seconds in a large repository."""
+    if count >= 10_000 and sys.stderr.isatty():
+        click.echo(f"\rgml: indexing, {count} runs", err=True, nl=False)
 
 
 def recover(workspace: Workspace) -> list[str]:

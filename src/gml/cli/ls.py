@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -51,12 +52,20 @@ def ls_command(
       gml ls
       gml ls "metrics.auc > 0.9 and params.model = 'rf'" --sort -metrics.auc
     """
-    from gml.tracking.queries import ACTIVE_ONLY, DELETED_ONLY, select
+    from gml.domain.run import ACTIVE, DELETED
+    from gml.index.query import parse, parse_sort
 
     reader = open_reader()
     names = {e.experiment_id: e.name for e in reader.experiments()}
     wanted = _experiments(experiments, names)
-    runs = select(reader, query, list(sort), wanted, DELETED_ONLY if deleted else ACTIVE_ONLY, limit + 1)
+    runs = reader.search(
+        parse(query) if query.strip() else None,
+        parse_sort(",".join(sort)) if sort else (),
+        now_ms=int(time.time() * 1000),
+        experiments=wanted,
+        stages={DELETED if deleted else ACTIVE},
+        limit=limit + 1,
+    )
     more, runs = len(runs) > limit, runs[:limit]
     if as_json:
         emit_json([run_json(run, names.get(run.experiment_id, run.experiment_id)) for run in runs])

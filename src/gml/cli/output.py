@@ -168,7 +168,7 @@ def size(count: int) -> str:
 
 def run_json(run: Run, experiment: str) -> dict[str, Any]:
     """Return a run in the documented JSON shape of `gml ls --json` (docs/json.md)."""
-    from gml.tracking.reader import artifact_digest
+    from gml.tracking.contents import artifact_digest
 
     return {
         "run_id": run.run_id,

@@ -40,6 +40,8 @@ def show_command(run: str, as_json: bool) -> None:
 
 
 def _full_json(reader: Reader, run: Run, experiment: str) -> dict[str, Any]:
+    from gml.tracking.contents import environment
+
     summaries = {
         key: {
             "last": m.last,
@@ -55,7 +57,7 @@ def _full_json(reader: Reader, run: Run, experiment: str) -> dict[str, Any]:
         "metric_summary": summaries,
         "inputs": [dict(entry) for entry in run.inputs],
         "outputs": [dict(entry) for entry in run.outputs],
-        "environment": reader.environment(run) or dict(run.environment),
+        "environment": environment(reader, run) or dict(run.environment),
         "children": [child.run_id for child in reader.children(run.run_id)],
         "artifacts": {
             name: {"sha256": a.sha256, "size": a.size} for name, a in sorted(run.artifacts.items())
@@ -157,7 +159,9 @@ def _process_facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _environment_facts(reader: Reader, run: Run) -> list[tuple[str, str]]:
-    full = reader.environment(run)
+    from gml.tracking.contents import environment
+
+    full = environment(reader, run)
     if not full:
         return []
     python = full.get("python") or {}

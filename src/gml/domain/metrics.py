@@ -92,7 +92,11 @@ class MetricSummary:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> MetricSummary:
         """Inverse of `to_json`."""
-        last = float(data["last"])
+        last = data["last"]
+        if last.__class__ is not float:
+            last = float(last)
+        if "count" not in data:
+            return cls(last, data["step"], data["timestamp"], last, last, 1)
         return cls(
             last,
             data["step"],

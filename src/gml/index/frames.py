@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gml.index.as_mlflow import artifact_uri as default_artifact_uri
 from gml.index.as_mlflow import mlflow_tags
@@ -10,9 +10,13 @@ from gml.index.as_mlflow import mlflow_tags
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy.typing as npt
     import pandas as pd
 
     from gml.domain.run import Run
+
+    # A list or a numpy array.
+    Column: TypeAlias = "Sequence[float] | npt.NDArray[Any]"
 
 __all__ = ["history_frame", "mlflow_tags", "runs_frame"]
 
@@ -65,7 +69,7 @@ def runs_frame(runs: Sequence[Run], *, artifact_uri: Callable[[Run], str] | None
     return pd.DataFrame(columns)
 
 
-def history_frame(steps: Sequence[int], timestamps: Sequence[int], values: Sequence[float]) -> pd.DataFrame:
+def history_frame(steps: Column, timestamps: Column, values: Column) -> pd.DataFrame:
     """Return the points of a metric: step (int64), timestamp (int64, milliseconds) and value (float64).
 
     Timestamps are what was logged, as in MLflow; `pd.to_datetime(df.timestamp, unit="ms")` makes dates.

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import GmlError
+from gml.domain.errors import GmlError, StorageError
 from gml.domain.experiment import EXPERIMENT_FORMAT
 from gml.domain.ids import DEFAULT_EXPERIMENT_ID, short_id
 from gml.domain.run import EDIT_FORMAT, KILLED, RECORD_FORMAT, RUNNING, Document
@@ -74,7 +74,7 @@ def commit_sessions(
     """
     root = workspace.journal_root
     with workspace.ledger.writing() as writer:
-        if own is not None and not own.path.is_dir():
+        if own is not None and not own.is_there:
             return []
         pending: dict[Path, Pending] = {}
         if own is not None:
@@ -87,11 +87,17 @@ def commit_sessions(
                     pending[path] = Pending(fold, live=False)
         if not pending:
             return []
-        writer.commit(lambda view: _batch(workspace, view, list(pending.values())))
-        for path, item in pending.items():
+        stored: list[Pending] = []
+
+        def build(view: LedgerView) -> Batch:
+            batch, stored[:] = _batch(workspace, view, list(pending.values()), own)
+            return batch
+
+        writer.commit(build)
+        for item in stored:
             if not item.live:
-                journal.retire(path)
-        return [path.name for path in pending]
+                journal.retire(item.fold.path, item.fold.sizes)
+        return [item.fold.path.name for item in stored]
 
 
 def _finished(root: Path, known: Iterable[Path]) -> list[Path]:
@@ -117,14 +123,33 @@ def _read(path: Path, workspace: Workspace) -> SessionFold | None:
     return fold
 
 
-def _batch(workspace: Workspace, view: LedgerView, items: list[Pending]) -> Batch:
+def _batch(
+    workspace: Workspace, view: LedgerView, items: list[Pending], own: SessionFold | None
+) -> tuple[Batch, list[Pending]]:
+    """Return the changes of all sessions that can be stored, and which these are.
+
+    A session that cannot be stored, such as the resume of a run whose record is damaged, must not
+    keep others out of the ledger.
+    """
     batch = Batch()
+    stored = []
     summaries = []
     for item in items:
-        document = _store_session(workspace, view, item, batch)
+        part = Batch()
+        try:
+            document = _store_session(workspace, view, item, part)
+        except StorageError:
+            raise
+        except (GmlError, KeyError, TypeError, ValueError) as error:
+            if item.fold is own:
+                raise
+            log.warning("gml: the journal %s cannot be committed (%s); it stays", item.fold.path, error)
+            continue
+        batch.changes = part.changes | batch.changes
+        stored.append(item)
         summaries.append((item.fold, document))
-    batch.message = _message(summaries)
-    return batch
+    batch.message = _message(summaries) if summaries else ""
+    return batch, stored
 
 
 def _store_session(workspace: Workspace, view: LedgerView, item: Pending, batch: Batch) -> Document:
@@ -159,9 +184,11 @@ def _store_session(workspace: Workspace, view: LedgerView, item: Pending, batch:
 
 
 def _close(document: Document, item: Pending) -> None:
+    if "status" in document or item.fold.only_adds:
+        return
     if item.live:
-        document.setdefault("status", RUNNING)
-    elif "status" not in document:
+        document["status"] = RUNNING
+    else:
         document["status"] = KILLED
         document["end_time"] = _last_write(item.fold.path)
 
@@ -202,13 +229,15 @@ def _add_artifacts(
     if not manifest:
         return
     room = INLINE_TOTAL
+    clashing = _clashes([name for name, facts in manifest.items() if facts is not None])
     out: dict[str, Any] = {}
     for name, facts in manifest.items():
         if facts is None or facts.get("at") != "stage":
             out[name] = facts
             continue
         staged = fold.path / journal.STAGED / facts["sha256"]
-        place = _place_staged(workspace, staged, facts, name, at, batch, room)
+        room_here = -1 if name in clashing else room
+        place = _place_staged(workspace, staged, facts, name, at, batch, room_here)
         if place is None:
             continue
         if place == at:
@@ -252,6 +281,19 @@ def _kept_output(workspace: Workspace, fold: SessionFold) -> dict[str, Any]:
             continue
         found[f"{OUTPUT}/{file.name}"] = facts
     return found
+
+
+def _clashes(names: list[str]) -> set[str]:
+    """Return the names of which one is a directory of the other: `a` and `a/b` do not fit into one tree."""
+    known = set(names)
+    out = set()
+    for name in names:
+        at = name.find("/")
+        while at >= 0:
+            if name[:at] in known:
+                out |= {name, name[:at]}
+            at = name.find("/", at + 1)
+    return out
 
 
 def _place_staged(

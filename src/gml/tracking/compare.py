@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import GmlError
-from gml.index.compare import diff_artifacts, diff_environment, diff_maps, diff_metrics
+from gml.index.compare import diff_artifacts, diff_maps, diff_metrics
+from gml.tracking.contents import environment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gml.domain.run import Run
     from gml.tracking.reader import Reader
 
@@ -27,16 +30,31 @@ def compare_runs(reader: Reader, a: Run, b: Run, only: tuple[str, ...] = ()) -> 
         b: second run.
         only: sections to compute, all by default.
     """
-    makers = {
+    makers: dict[str, Callable[[], dict[str, Any]]] = {
         "params": lambda: diff_maps(a.params, b.params),
-        "metrics": lambda: diff_metrics(a, b),
+        "metrics": lambda: diff_metrics(a.metrics, b.metrics),
         "tags": lambda: diff_maps(a.tags, b.tags),
         "code": lambda: _code(reader, a, b),
-        "environment": lambda: diff_environment(reader.environment(a), reader.environment(b)),
-        "artifacts": lambda: diff_artifacts(a, b),
+        "environment": lambda: diff_maps(_facts(reader, a), _facts(reader, b)),
+        "artifacts": lambda: diff_artifacts(a.artifacts, b.artifacts),
     }
     out: dict[str, Any] = {"a": a.run_id, "b": b.run_id}
     return out | {name: makers[name]() for name in SECTIONS if not only or name in only}
+
+
+def _facts(reader: Reader, run: Run) -> dict[str, str]:
+    """Return a run's environment with dotted keys, such as `packages.numpy`."""
+    flat: dict[str, str] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), inner)
+        elif value not in (None, []) and prefix != "packages_digest":
+            flat[prefix] = str(value)
+
+    add("", environment(reader, run))
+    return flat
 
 
 def _code(reader: Reader, a: Run, b: Run) -> dict[str, Any]:

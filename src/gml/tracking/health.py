@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gml._version import __version__
 from gml.domain.errors import GmlError
 from gml.ledger.history import read_blocks
+from gml.tracking.contents import open_artifact, segment
 from gml.tracking.journal import session as journal
 from gml.tracking.reader import Reader
 
@@ -124,8 +125,8 @@ def _runs(reader: Reader) -> Iterator[Finding]:
 
 def _check_run(reader: Reader, run: Run) -> None:
     for part in run.history:
-        for segment in part.segments:
-            data = reader.segment(run, part.session, dict(segment))
+        for described in part.segments:
+            data = segment(reader, run, part.session, dict(described))
             for _ in read_blocks(data, f"history of {run.run_id}"):
                 pass
     for name, facts in run.artifacts.items():
@@ -133,7 +134,7 @@ def _check_run(reader: Reader, run: Run) -> None:
             if not reader.workspace.blobs.contains(facts.sha256):
                 raise GmlError(f"artifact {name} ({facts.sha256[:12]}) is not in the artifact store")
         else:
-            with reader.open_artifact(run, name):
+            with open_artifact(reader, run, name):
                 pass
 
 

@@ -146,11 +146,12 @@ def _frame(data: Any) -> Any:
 
 
 def _earlier(name: str, recorder: Recorder) -> bytes | None:
+    from gml.tracking.contents import open_artifact
     from gml.tracking.reader import Reader
 
     reader = Reader(recorder.open_workspace())
     run = reader.run(recorder.run_id)
     if run is None or name not in run.artifacts:
         return None
-    with reader.open_artifact(run, name) as file:
+    with open_artifact(reader, run, name) as file:
         return file.read()

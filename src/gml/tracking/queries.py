@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gml.domain.errors import NotFoundError, UsageError
 from gml.domain.run import ACTIVE, DELETED
 from gml.tracking import active, edits
+from gml.tracking.contents import artifact, open_artifact
 from gml.tracking.entities import Run, from_stored
 from gml.tracking.reader import Reader
 
@@ -109,29 +110,17 @@ def select(
     limit: int | None = None,
 ) -> list[StoredRun]:
     """Return the stored runs that match a query, sorted and cut."""
-    from gml.index.query import matches, parse, parse_order, sort_runs
+    from gml.index.query import parse, parse_order
 
-    parsed = parse(query) if query.strip() else None
-    orders = parse_order(order_by)
-    names = {e.experiment_id: e.name for e in reader.experiments()}
     stages = {ACTIVE_ONLY: {ACTIVE}, DELETED_ONLY: {DELETED}, ALL: {ACTIVE, DELETED}}[view_type]
-    now = int(time.time() * 1000)
-    found: list[StoredRun] = []
-    for run in reader.runs(deleted=view_type != ACTIVE_ONLY):
-        if run.lifecycle_stage not in stages or (
-            experiments is not None and run.experiment_id not in experiments
-        ):
-            continue
-        if parsed is not None and not matches(
-            parsed, run, experiment_name=names.get(run.experiment_id, ""), now_ms=now, history=reader.history
-        ):
-            continue
-        found.append(run)
-        if not orders and limit is not None and len(found) >= limit:
-            break
-    if orders:
-        found = sort_runs(found, orders)
-    return found if limit is None else found[:limit]
+    return reader.search(
+        parse(query) if query.strip() else None,
+        parse_order(order_by),
+        now_ms=int(time.time() * 1000),
+        experiments=experiments,
+        stages=stages,
+        limit=limit,
+    )
 
 
 def metric_history(run_id: str, key: str) -> pd.DataFrame:
@@ -186,12 +175,12 @@ def copy_artifacts(reader: Reader, run: StoredRun, path: str | None, target: Pat
     names = [n for n in sorted(run.artifacts) if not prefix or n == prefix or n.startswith(f"{prefix}/")]
     if not names:
         if prefix:
-            reader.artifact(run, prefix)
+            artifact(run, prefix)
         raise NotFoundError(f"run {run.run_id} has no artifacts")
     written = []
     for name in names:
         place = target / check_artifact_path(name)
-        with reader.open_artifact(run, name) as source:
+        with open_artifact(reader, run, name) as source:
             write_stream(place, source)
         written.append(place)
     return written

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import CorruptError, GmlError, NotFoundError
-from gml.domain.ids import is_time_ordered
-from gml.domain.metrics import number_from_json
-from gml.domain.names import TAG_PARENT
-from gml.domain.run import ACTIVE, EDIT_FORMAT, KILLED, RUNNING, Artifact, Document, Run, fold
-from gml.ledger import layout
-from gml.ledger.history import read_blocks
+from gml.domain.errors import GmlError, NotFoundError
+from gml.domain.run import ACTIVE, DELETED, EDIT_FORMAT, KILLED, RUNNING, Document, Run, fold
 from gml.ledger.view import LedgerView, RunEntry, only
 from gml.tracking.journal import session as journal
 from gml.tracking.journal.fold import SessionFold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
-    from typing import BinaryIO
 
     from gml.domain.experiment import Experiment
+    from gml.index.query import Order, Query
+    from gml.index.query.fields import History
+    from gml.index.store import RunIndex
+    from gml.ledger.history import Columns
     from gml.workspace import Workspace
 
 log = logging.getLogger("gml")
@@ -68,10 +67,18 @@ class Reader:
     Args:
         workspace: the repository.
         at: a ledger commit to read instead of the present; live runs are then left out.
+        progress: called with the number of runs read while the index is built from nothing.
     """
 
-    def __init__(self, workspace: Workspace, at: str | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        at: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
         self.workspace = workspace
+        self.past = at is not None
+        self.progress = progress
         self.view: LedgerView = workspace.ledger.view(at)
         self.live: dict[str, LiveSession] = {}
         self.damaged: list[GmlError] = []
@@ -167,47 +174,102 @@ class Reader:
             back -= 1
         raise NotFoundError(f"there is no run {text!r}", hint="`gml ls` shows the runs of this repository")
 
+    @cached_property
+    def index(self) -> RunIndex:
+        """The disposable index of the ledger at this moment, brought up to date when it is first used."""
+        from gml.index.store import RunIndex
+
+        return RunIndex.open(self.workspace.state_dir / "index.sqlite", self.view, self.progress)
+
     def _match_ids(self, text: str) -> list[str]:
         if not _IDS.fullmatch(text):
             return []
         live = [i for i in self.live if i.startswith(text) or i.endswith(text)]
-        return list(dict.fromkeys([*self.view.match(text), *live]))
+        known = self.view.match(text) if self.past else self.index.match_ids(text)
+        return list(dict.fromkeys([*known, *live]))
 
     def _match_names(self, text: str) -> list[str]:
-        needle = b'"name":' + _json(text)
-        found = []
-        for entry in self.entries():
-            plain = entry.run_id not in self.live and entry.folder is None and entry.record is not None
-            if plain and entry.record is not None and needle not in self._raw(entry.record):
-                continue
-            try:
-                run = self._load(entry)
-            except GmlError:
-                continue
-            if run.name == text and run.lifecycle_stage == ACTIVE:
-                found.append(run.run_id)
-        return found
-
-    def _raw(self, oid: str) -> bytes:
-        try:
-            return self.workspace.store.read(oid)[1]
-        except GmlError:
-            return b""
+        if self.past:
+            return [run.run_id for run in self.runs() if run.name == text]
+        live = [run for run in map(self.run, self.live) if run is not None]
+        known = [i for i in self.index.match_names(text) if i not in self.live]
+        return [r.run_id for r in live if r.name == text and r.lifecycle_stage == ACTIVE] + known
 
     def children(self, run_id: str) -> list[Run]:
         """Return the runs nested in a run, oldest first."""
-        needle = _json(TAG_PARENT) + b":" + _json(run_id)
+        if self.past:
+            found = [run for run in self.runs(deleted=True) if run.parent_run_id == run_id]
+            return found[::-1]
+        wanted = [i for i in self.index.children(run_id) if i not in self.live]
+        runs = [run for run in map(self.run, [*wanted, *self.live]) if run is not None]
+        return [run for run in runs if run.parent_run_id == run_id]
+
+    def search(
+        self,
+        query: Query | None,
+        orders: Sequence[Order] = (),
+        *,
+        now_ms: int,
+        experiments: Collection[str] | None = None,
+        stages: Collection[str] = (ACTIVE,),
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Return the runs that match a query, in order; newest first where there is none.
+
+        Args:
+            query: parsed, None for all runs.
+            orders: parsed.
+            now_ms: what relative times refer to.
+            experiments: only runs of these experiment ids.
+            stages: only runs of these life-cycle stages.
+            limit: at most so many.
+
+        Raises:
+            QueryError: the query or order cannot be evaluated.
+        """
+        from gml.index.query import sort_runs
+        from gml.index.store.compile import NotCompilableError
+
+        names = {e.experiment_id: e.name for e in self.experiments()}
+        pick = _Picker(query, names, now_ms, self.history, experiments, stages)
+        plain = query is None and not orders and not self.view.names("runs-x")
+        if self.past or plain:
+            return self._scan(pick, orders, names, limit)
+        try:
+            room = None if limit is None else limit + len(self.live)
+            entries = self.index.search(
+                query, orders, now_ms=now_ms, experiments=experiments, stages=stages, limit=room
+            )
+        except NotCompilableError:
+            return self._scan(pick, orders, names, limit)
         found = []
-        for entry in self.entries():
-            if entry.run_id <= run_id and is_time_ordered(run_id):
-                break
-            plain = entry.run_id not in self.live and entry.folder is None and entry.record is not None
-            if plain and entry.record is not None and needle not in self._raw(entry.record):
-                continue
-            run = self._load(entry)
-            if run.parent_run_id == run_id:
+        for entry in entries:
+            if entry.run_id not in self.live:
+                try:
+                    found.append(self._load(entry))
+                except GmlError as error:
+                    self.damaged.append(error)
+        live = [run for run in map(self.run, self.live) if run is not None and pick(run)]
+        if live and orders:
+            found = sort_runs([*found, *live], orders, experiment_names=names, history=self.history)
+        elif live:
+            found = sorted([*found, *live], key=_position, reverse=True)
+        return found if limit is None else found[:limit]
+
+    def _scan(
+        self, pick: _Picker, orders: Sequence[Order], names: dict[str, str], limit: int | None
+    ) -> list[Run]:
+        from gml.index.query import sort_runs
+
+        found = []
+        for run in self.runs(deleted=DELETED in pick.stages):
+            if pick(run):
                 found.append(run)
-        return found[::-1]
+                if not orders and limit is not None and len(found) >= limit:
+                    break
+        if orders:
+            found = sort_runs(found, orders, experiment_names=names, history=self.history)
+        return found if limit is None else found[:limit]
 
     def experiments(self) -> list[Experiment]:
         """Return all experiments, those of live runs that are not committed yet included."""
@@ -221,110 +283,49 @@ class Reader:
                 known[wanted] = Experiment(wanted, str(facts.get("experiment", wanted)))
         return list(known.values())
 
-    # --- history ------------------------------------------------------------------------------
+    def history(self, run: Run, key: str) -> Columns:
+        """Return steps, timestamps and values of a metric; see `gml.tracking.contents.history`."""
+        from gml.tracking.contents import history
 
-    def history(self, run: Run, key: str) -> tuple[list[int], list[int], list[float]]:
-        """Return steps, timestamps and values of a metric, sorted by step, then time.
+        return history(self, run, key)
 
-        Raises:
-            NotFoundError: the run has no such metric.
-            CorruptError: the stored history does not match its digest.
-        """
-        if key not in run.metrics:
-            known = ", ".join(sorted(run.metrics)[:10]) or "none"
-            raise NotFoundError(f"run {run.run_id} has no metric {key!r}", hint=f"it has: {known}")
-        points: list[tuple[int, int, float]] = []
-        for part in run.history:
-            for segment in part.segments:
-                data = self.segment(run, part.session, dict(segment))
-                for _, (steps, times, values) in read_blocks(data, f"history of run {run.run_id}", [key]):
-                    points.extend(zip(steps.tolist(), times.tolist(), values.tolist(), strict=True))
-            points.extend((s, t, number_from_json(v)) for s, t, v in part.inline.get(key, ()))
-        points.sort(key=lambda p: (p[0], p[1]))
-        if not points:
-            return [], [], []
-        steps_, times_, values_ = zip(*points, strict=True)
-        return list(steps_), list(times_), list(values_)
 
-    def segment(self, run: Run, session: str, segment: dict[str, Any]) -> bytes:
-        """Return the bytes of a history file, verified."""
-        match segment.get("at"):
-            case "memory":
-                return self.live[run.run_id].segments[segment["index"]]
-            case "git":
-                return self._git_segment(run, session, segment)
-            case _:
-                return self.workspace.blobs.read(str(segment["sha256"]))
+class _Picker:
+    """Whether a run is among the answers, evaluated run by run."""
 
-    def _git_segment(self, run: Run, session: str, segment: dict[str, Any]) -> bytes:
-        import hashlib
+    def __init__(
+        self,
+        query: Query | None,
+        names: dict[str, str],
+        now_ms: int,
+        history: History,
+        experiments: Collection[str] | None,
+        stages: Collection[str],
+    ) -> None:
+        self._query = query
+        self._names = names
+        self._now = now_ms
+        self._history = history
+        self._experiments = experiments
+        self.stages = stages
 
-        path = layout.history_path(run.run_id)
-        if session:
-            folder = layout.edits_dir(run.run_id)
-            names = [n for n in self.view.names(folder) if n.endswith(f"-{session}.hist")]
-            path = f"{folder}/{names[0]}" if names else f"{folder}/*-{session}.hist"
-        data = self.view.read(path)
-        if data is None:
-            raise CorruptError(f"{path} is missing from the ledger", hint="`gml doctor` names all damage")
-        if hashlib.sha256(data).hexdigest() != segment["sha256"]:
-            raise CorruptError(f"{path} does not match its digest", hint="`gml doctor` names all damage")
-        return data
+    def __call__(self, run: Run) -> bool:
+        from gml.index.query import matches
 
-    # --- artifacts ----------------------------------------------------------------------------
+        if run.lifecycle_stage not in self.stages:
+            return False
+        if self._experiments is not None and run.experiment_id not in self._experiments:
+            return False
+        name = self._names.get(run.experiment_id)
+        return self._query is None or matches(
+            self._query, run, experiment_name=name, now_ms=self._now, history=self._history
+        )
 
-    def artifact(self, run: Run, name: str) -> Artifact:
-        """Return an artifact's facts.
 
-        Raises:
-            NotFoundError: the run has no such artifact; names the nearest.
-        """
-        found = run.artifacts.get(name)
-        if found is None:
-            from difflib import get_close_matches
+def _position(run: Run) -> str:
+    from gml.index.store.update import position
 
-            near = get_close_matches(name, run.artifacts, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"`gml artifacts ls {run.run_id}` lists them"
-            raise NotFoundError(f"run {run.run_id} has no artifact {name!r}", hint=hint)
-        return found
-
-    def open_artifact(self, run: Run, name: str) -> BinaryIO:
-        """Return a readable, verified file object of an artifact; the caller closes it."""
-        import io
-
-        facts = self.artifact(run, name)
-        if facts.at == "cas":
-            return self.workspace.blobs.open(facts.sha256)
-        if facts.at == "stage":
-            path = self.workspace.journal_root / run.run_id / journal.STAGED / facts.sha256
-            try:
-                return io.BytesIO(path.read_bytes())
-            except FileNotFoundError:
-                # Committed since: the ledger has it now.
-                now = Reader(self.workspace)
-                return now.open_artifact(now.resolve(run.run_id), name)
-        data = self.view.read(layout.artifact_path(run.run_id, name, facts.at))
-        if data is None:
-            raise CorruptError(f"artifact {name} of run {run.run_id} is missing from the ledger")
-        import hashlib
-
-        if hashlib.sha256(data).hexdigest() != facts.sha256:
-            raise CorruptError(f"artifact {name} of run {run.run_id} does not match its digest")
-        return io.BytesIO(data)
-
-    def environment(self, run: Run) -> dict[str, Any]:
-        """Return the full environment of a run; empty where it was not captured."""
-        session = self.live.get(run.run_id)
-        if session is not None and session.fold.environment:
-            return session.fold.environment
-        digest = run.environment.get("digest")
-        if not digest:
-            return {}
-        from gml.ledger.codec import decode
-
-        path = layout.environment_path(str(digest))
-        data = self.view.read(path)
-        return {} if data is None else decode(data, path)
+    return position(run.run_id, run.start_time)
 
 
 def _alive(run: Run) -> Run:
@@ -332,20 +333,3 @@ def _alive(run: Run) -> Run:
 
     status = RUNNING if run.end_time is None or run.status == RUNNING else run.status
     return replace(run, live=True, status=status, end_time=None if status == RUNNING else run.end_time)
-
-
-def _json(text: str) -> bytes:
-    import orjson
-
-    out: bytes = orjson.dumps(text)
-    return out
-
-
-def artifact_digest(run: Run) -> str | None:
-    """Return one digest over all artifacts of a run: SHA-256 of their `sha256sum` listing, sorted by path."""
-    if not run.artifacts:
-        return None
-    import hashlib
-
-    listing = "".join(f"{a.sha256}  {name}\n" for name, a in sorted(run.artifacts.items()))
-    return hashlib.sha256(listing.encode()).hexdigest()

@@ -28,6 +28,7 @@ from gml.domain.names import (
     check_value,
 )
 from gml.tracking.journal import session as journal
+from gml.tracking.journal.appender import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,8 +103,8 @@ class Recorder:
 
     @property
     def params(self) -> dict[str, str]:
-        """Params known so far, those of other processes included."""
-        self._live().shared.refresh()
+        """Params known so far, those of other processes included as long as the run goes on."""
+        self._membership.shared.refresh()
         return dict(self._membership.shared.params)
 
     # --- logging ------------------------------------------------------------------------------
@@ -203,11 +204,14 @@ class Recorder:
                 if joined is None:
                     joined = self._resume(params)
                 self._membership, self._own = joined, joined.own
+                if not self.ended:
+                    _KEEPER.add(self)
             if data:
                 self._own.write(data)
 
     def _resume(self, params: Mapping[str, str]) -> journal.Membership:
-        header = dict(self.header) | {"session": journal.new_session_id(), "role": journal.RESUME}
+        late = {"session": journal.new_session_id(), "role": journal.RESUME, "late": True}
+        header = dict(self.header) | late
         return journal.create(self.path.parent, self.run_id, header, [], process_facts(os.environ), params)
 
     def forget(self) -> None:
@@ -256,12 +260,19 @@ class Recorder:
                 return
             if status is not None:
                 self._append([["status", status, end_time or now_ms()]])
-            self._live().end()
             self.ended = True
             _KEEPER.remove(self)
+            # Whoever logs from now on, such as a thread that was not joined, opens a session of its own.
+            own, self._own = self._own, CLOSED
+            if own.fd < 0:  # a forked child that logged nothing has nothing to leave
+                return
+            self._membership.end()
             if self.owner and not defer:
                 self._commit(live=False)
-            unwritten = self._own.unwritten + self._membership.shared.appender.unwritten
+            else:
+                own.sync()
+                self._membership.shared.appender.sync()
+            unwritten = own.unwritten + self._membership.shared.appender.unwritten
             if unwritten:
                 log.warning(
                     "gml: %d bytes of run %s could not be written and are lost", unwritten, self.run_id
@@ -275,9 +286,9 @@ class Recorder:
         try:
             workspace = self.open_workspace()
             if self._fold is None:
-                self._fold = SessionFold(self.path, sealer(workspace))
+                self._fold = SessionFold(self.path, sealer(workspace), self._membership.session)
             commit_sessions(workspace, self._fold, own_live=live, others=not live)
-        except (GmlError, OSError, ValueError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 - training never dies of tracking
             self._fold = None
             log.warning(
                 "gml: run %s is not in the ledger yet (%s); it is kept in %s and `gml recover` commits it",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gml.cas import BlobStore
-    from gml.git.port import GitStore, WorkTree
+    from gml.git.port import WorkTree
+    from gml.git.store import FileStore
 
 
 class Workspace:
@@ -31,7 +32,7 @@ class Workspace:
         environ: environment variables, as read at start.
     """
 
-    def __init__(self, store: GitStore, environ: Mapping[str, str]) -> None:
+    def __init__(self, store: FileStore, environ: Mapping[str, str]) -> None:
         self.store = store
         self.environ = environ
         self.settings: Settings = read_settings(store.config, environ)

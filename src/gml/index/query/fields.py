@@ -10,13 +10,13 @@ from gml.index.as_mlflow import artifact_uri, mlflow_tag
 from gml.index.query import ast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from gml.domain.metrics import MetricSummary
     from gml.domain.run import Run
 
     # (run, metric key) -> steps, timestamps and values of a metric that the run has.
-    History: TypeAlias = "Callable[[Run, str], tuple[Sequence[int], Sequence[int], Sequence[float]]]"
+    History: TypeAlias = "Callable[[Run, str], tuple[Iterable[int], Iterable[int], Iterable[float]]]"
     Getter: TypeAlias = "Callable[[Run, Context], Any]"
 
 # The type of a field decides which operators and literals go with it.

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import NotFoundError, StorageError
 from gml.index.store import schema
+from gml.index.store.compile import Compiler
 from gml.index.store.update import Updater, tree_of
 from gml.ledger.view import RunEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from gml.index.query import Order, Query
     from gml.ledger.view import LedgerView
 
 BUSY_SECONDS: Final = 60.0
@@ -136,8 +138,8 @@ class RunIndex:
         """Return the ids of runs that begin or end with a text, newest first."""
         end, backwards = text + "\x7f", text[::-1]
         rows = self.connection.execute(
-            "SELECT run_id FROM runs WHERE (run_id >= ? AND run_id < ?) OR (backwards >= ? AND backwards < ?) "
-            "ORDER BY position DESC",
+            "SELECT run_id FROM runs WHERE (run_id >= ? AND run_id < ?) "
+            "OR (backwards >= ? AND backwards < ?) ORDER BY position DESC",
             (text, end, backwards, backwards + "\x7f"),
         )
         return [run_id for (run_id,) in rows]
@@ -145,7 +147,8 @@ class RunIndex:
     def match_names(self, name: str) -> list[str]:
         """Return the ids of active runs of a name, newest first."""
         rows = self.connection.execute(
-            "SELECT run_id FROM runs WHERE run_name = ? AND lifecycle_stage = 'active' ORDER BY position DESC",
+            "SELECT run_id FROM runs WHERE run_name = ? AND lifecycle_stage = 'active' "
+            "ORDER BY position DESC",
             (name,),
         )
         return [run_id for (run_id,) in rows]
@@ -164,9 +167,41 @@ class RunIndex:
         )
         return {(experiment, stage): count for experiment, stage, count in rows}
 
-    def entries(self, sql: str, parameters: Iterable[Any]) -> list[RunEntry]:
-        """Run a compiled query that selects run_id, record and folder."""
-        return [RunEntry(*row) for row in self.connection.execute(sql, tuple(parameters))]
+    def search(
+        self,
+        query: Query | None,
+        orders: Sequence[Order] = (),
+        *,
+        now_ms: int,
+        experiments: Iterable[str] | None = None,
+        stages: Iterable[str] = ("active",),
+        limit: int | None = None,
+    ) -> list[RunEntry]:
+        """Return where the runs are that match a query, in order.
+
+        Args:
+            query: from `gml.index.query.parse`; None for all.
+            orders: from `parse_order`; none for newest first.
+            now_ms: what relative times refer to.
+            experiments: only runs of these experiment ids.
+            stages: only runs of these life-cycle stages.
+            limit: at most so many.
+
+        Raises:
+            NotCompilableError: the index cannot answer this query; evaluate it run by run.
+        """
+        statement = Compiler(self.connection, now_ms).statement(
+            query, orders, experiments=experiments, stages=stages, limit=limit
+        )
+        tests = statement.tests
+
+        def ask(number: int, value: Any) -> int | None:
+            answer = tests[number](value)
+            return None if answer is None else int(answer)
+
+        self.connection.create_function("gml_test", 2, ask, deterministic=True)
+        rows = self.connection.execute(statement.sql, statement.parameters)
+        return [RunEntry(*row) for row in rows]
 
 
 def _connect(path: Path) -> sqlite3.Connection:

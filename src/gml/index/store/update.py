@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 5_000
 
-_MAY_BE_NUMBER: Final = frozenset("0123456789+-.nNiI")
 _by_key: Final = itemgetter(0)
 _RUN_COLUMNS: Final = (
     "rid", "run_id", "backwards", "position", "record", "folder", "run_name", "experiment_id", "status",
-    "user_id", "start_time", "end_time", "lifecycle_stage", "dirty", "parent", "source", "environment", "inputs",
-    "key_ids",
+    "user_id", "start_time", "end_time", "lifecycle_stage", "dirty", "parent", "source", "environment",
+    "inputs", "key_ids",
 )  # fmt: skip
 _INSERT_RUN: Final = (
     f"INSERT INTO runs ({', '.join(_RUN_COLUMNS)}) VALUES ({', '.join('?' * len(_RUN_COLUMNS))})"  # noqa: S608
@@ -186,7 +185,7 @@ def position(run_id: str, start_time: int) -> str:
 
 
 def _kind(value: str) -> tuple[int, float | None]:
-    number = number_of(value) if value[:1] in _MAY_BE_NUMBER else None
+    number = number_of(value)
     if number is None:
         return schema.TEXT, None
     return (schema.NAN, None) if math.isnan(number) else (schema.NUMBER, number)

@@ -7,15 +7,15 @@ memory, the user is warned, and the next call tries again.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import threading
 import time
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from gml.fs import OPEN_FLAGS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 log = logging.getLogger("gml")
 
@@ -37,33 +37,64 @@ class Appender:
         mode = os.O_RDWR if readable else os.O_WRONLY
         self.fd = os.open(path, mode | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
         self.dirty = False
-        self._pending = b""
+        self._pending = bytearray()
+        self._guard = threading.Lock()  # of what waits; the usual write needs none
         self._lost = 0
         self._retry_at = 0.0
         self._warn_at = 0.0
 
     def write(self, data: bytes) -> bool:
-        """Append bytes; False when they could not be kept on disk (yet), or the file is closed."""
+        """Append whole lines; False when they could not be kept on disk (yet), or the file is closed."""
         if self._pending:
-            return self._write_pending(data)
+            return self._write_later(data)
         try:
             written = os.write(self.fd, data)
         except OSError as error:
             if self.fd >= 0:
-                self._keep(data, error)
+                with self._guard:
+                    self._hold(data)
+                    self._trouble(error)
             return False
         if written != len(data):
-            self._keep(data[written:], OSError(28, os.strerror(28)))
+            with self._guard:
+                # The rest of a torn line goes before what other threads have put there meanwhile.
+                self._pending[:0] = data[written:]
+                self._trouble(_full())
             return False
         self.dirty = True
         return True
 
-    def _keep(self, data: bytes, error: OSError) -> None:
-        room = MAX_PENDING - len(self._pending)
-        if len(data) <= room:
+    def _write_later(self, data: bytes) -> bool:
+        with self._guard:
+            room = time.monotonic() >= self._retry_at and self._drain()
+            self._hold(data)
+            return room and self._drain()
+
+    def _hold(self, data: bytes) -> None:
+        if len(self._pending) + len(data) <= MAX_PENDING:
             self._pending += data
         else:
             self._lost += data.count(b"\n")
+
+    def _drain(self) -> bool:
+        """Write what waits, as far as it goes."""
+        if not self._pending:
+            return True
+        try:
+            written = os.write(self.fd, self._pending)
+        except OSError as error:
+            self._trouble(error)
+            return False
+        self.dirty = True
+        del self._pending[:written]
+        if self._pending:
+            self._trouble(_full())
+            return False
+        return True
+
+    def _trouble(self, error: OSError) -> None:
+        if self.fd < 0:
+            return
         now = time.monotonic()
         self._retry_at = now + RETRY_EVERY
         if now >= self._warn_at:
@@ -77,31 +108,12 @@ class Appender:
                 self._lost,
             )
 
-    def _write_pending(self, data: bytes) -> bool:
-        if time.monotonic() < self._retry_at:
-            room = MAX_PENDING - len(self._pending)
-            if len(data) <= room:
-                self._pending += data
-            else:
-                self._lost += data.count(b"\n")
-            return False
-        return self.flush(data)
-
     def flush(self, data: bytes = b"") -> bool:
-        """Try to write what waits, and `data` after it."""
-        waiting, self._pending = self._pending + data, b""
-        if not waiting:
-            return True
-        try:
-            written = os.write(self.fd, waiting)
-        except OSError as error:
-            self._keep(waiting, error)
-            return False
-        self.dirty = True
-        if written != len(waiting):
-            self._keep(waiting[written:], OSError(28, os.strerror(28)))
-            return False
-        return True
+        """Try to write what waits, and `data` after it, at once."""
+        with self._guard:
+            self._drain()
+            self._hold(data)
+            return self._drain()
 
     @property
     def unwritten(self) -> int:
@@ -118,10 +130,29 @@ class Appender:
         try:
             os.fsync(self.fd)
         except OSError as error:
-            log.warning("gml: cannot sync %s (%s)", self.path, error.strerror or error)
+            if self.fd >= 0:
+                log.warning("gml: cannot sync %s (%s)", self.path, error.strerror or error)
 
     def close(self) -> None:
-        """Close the file; its lock goes with it."""
+        """Close the file; its lock goes with it, and so does what still waits."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
+        self._pending = bytearray()
+
+
+class _Closed(Appender):
+    """The file of a process that has left its run: takes nothing."""
+
+    def __init__(self) -> None:
+        self.path = Path(os.devnull)
+        self.fd = -1
+        self.dirty = False
+        self._pending = bytearray()
+
+
+CLOSED: Final[Appender] = _Closed()
+
+
+def _full() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gml.domain.errors import FormatError
 from gml.ledger.history import HistoryBuilder
 from gml.tracking.journal.lines import FORMAT, check_header, parse
-from gml.tracking.journal.session import SHARED, process_files
+from gml.tracking.journal.session import RESUME, SHARED, left_well, process_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +23,19 @@ class SessionFold:
     Args:
         path: the session's directory.
         seal: see `HistoryBuilder`.
+        session: the session it must be; None for whichever is there.
     """
 
-    def __init__(self, path: Path, seal: Callable[[bytes, int], dict[str, Any]]) -> None:
+    def __init__(
+        self, path: Path, seal: Callable[[bytes, int], dict[str, Any]], session: str | None = None
+    ) -> None:
         self.path = path
+        self._wanted = session
         self.history = HistoryBuilder(seal)
         self.header: dict[str, Any] = {}
         self.damaged_lines = 0
         self.environment: dict[str, Any] | None = None
+        self.sizes: dict[str, int] = {}
         self._offsets: dict[str, int] = {}
         self._document: dict[str, Any] = {}
         self._params: dict[str, str] = {}
@@ -49,6 +54,18 @@ class SessionFold:
         for file in process_files(self.path):
             self._read(file, shared=False)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the directory exists and is not that of another session that came after."""
+        try:
+            with (self.path / SHARED).open("rb") as stream:
+                events, _, _ = parse(stream.readline())
+        except OSError:
+            return False
+        return (
+            self._wanted is None or not events or check_header(events[0], "").get("session") == self._wanted
+        )
+
     def _read(self, file: Path, *, shared: bool) -> None:
         offset = self._offsets.get(file.name, 0)
         with file.open("rb") as stream:
@@ -59,13 +76,15 @@ class SessionFold:
                 events, consumed, bad = parse(data)
                 self.damaged_lines += bad
                 if offset == 0 and events:
-                    facts = check_header(events[0], str(file))
-                    if shared:
-                        self.header = facts
+                    # The header of a process file is information: the points after a damaged one stand.
+                    if shared or events[0][0] == FORMAT:
+                        facts = check_header(events[0], str(file))
+                        self.header = facts if shared else self.header
                 offset += consumed
                 rest = data[consumed:]
                 self._apply(events)
         self._offsets[file.name] = offset
+        self.sizes[file.name] = offset + len(rest)
 
     def _apply(self, events: list[list[Any]]) -> None:
         add = self.history.add
@@ -113,6 +132,11 @@ class SessionFold:
     def role(self) -> str:
         """`create` or `resume`."""
         return str(self.header.get("role", "create"))
+
+    @property
+    def only_adds(self) -> bool:
+        """Whether nobody runs the training in this session: something was logged to a run that had ended."""
+        return self.role == RESUME and (bool(self.header.get("late")) or left_well(self.path))
 
     @property
     def status(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -142,7 +143,7 @@ class Membership:
     def end(self) -> None:
         """Say that this process logs no more."""
         self.shared.appender.flush()
-        self.own.write(_END_LINE)
+        self.own.flush(_END_LINE)
 
     def close(self) -> None:
         """Close the files; from here on the process counts as gone."""
@@ -172,13 +173,15 @@ def create(
     """Create the directory of a live run and join it.
 
     It appears under its name only when its first events are in it and this process holds its lock,
-    so that nobody takes it for the remains of a dead run.
+    so that nobody takes it for the remains of a dead run. Where another process resumed the same run
+    at the same time, its session is joined instead.
 
     Raises:
         StorageError: the journal directory cannot be written.
     """
     target = root / run_id
     building = root / f".new-{run_id}-{secrets.token_hex(4)}"
+    own: Appender | None = None
     try:
         (building / STAGED).mkdir(parents=True)
         own = _open_own(building, process)
@@ -187,11 +190,17 @@ def create(
         unwritten = first.unwritten or own.unwritten
         first.close()
         if unwritten:
-            own.close()
-            raise OSError(28, os.strerror(28))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         building.rename(target)
     except OSError as error:
+        if own is not None:
+            own.close()
         shutil.rmtree(building, ignore_errors=True)
+        if header.get("role") == RESUME and error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+            joined = join(root, run_id, process, known_params)
+            if joined is not None:
+                joined.shared.append(events)
+                return joined
         raise fs.storage_error(error, f"cannot start a run in {root}") from error
     own.path = target / own.path.name
     shared = SharedLog(target / SHARED, known_params)
@@ -215,6 +224,7 @@ def join(
             return None
         try:
             if not fs.wait_lock(shared.appender.fd, LOCK_TIMEOUT):
+                shared.close()
                 raise StorageError(f"{path} stays locked", hint="`gml status` shows who writes")
             # Whoever folds a finished run renames its directory under this lock; if that happened
             # between open and lock, look again.
@@ -246,9 +256,12 @@ def append_to_live(root: Path, run_id: str, events: Iterable[list[Any]]) -> bool
         False when the run is not live here; its ledger entry is then the place to write to.
     """
     path = root / run_id / SHARED
-    if not path.exists():
+    try:
+        shared = SharedLog(path)
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    shared = SharedLog(path)
+    except OSError as error:
+        raise fs.storage_error(error, f"cannot write {path}") from error
     try:
         if not fs.wait_lock(shared.appender.fd, LOCK_TIMEOUT) or not _same_file(shared.appender.fd, path):
             return False
@@ -273,7 +286,7 @@ def process_files(path: Path) -> list[Path]:
 def is_alive(file: Path) -> bool:
     """Whether the process that writes this file still runs and has not said `end`."""
     try:
-        fd = os.open(file, os.O_RDWR | fs.OPEN_FLAGS)
+        fd = _open_to_look(file)
     except FileNotFoundError:
         return False
     except OSError:
@@ -282,10 +295,39 @@ def is_alive(file: Path) -> bool:
         if fs.try_lock(fd):
             fs.unlock(fd)
             return False
-        size = os.fstat(fd).st_size
-        return os.pread(fd, len(_END_LINE), max(0, size - len(_END_LINE))) != _END_LINE
+        return not _says_end(fd)
     finally:
         os.close(fd)
+
+
+def left_well(path: Path) -> bool:
+    """Whether every process of this run said `end`; one that died did not."""
+    try:
+        for file in process_files(path):
+            fd = _open_to_look(file)
+            try:
+                if not _says_end(fd):
+                    return False
+            finally:
+                os.close(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _open_to_look(file: Path) -> int:
+    try:
+        # NFS locks only what is open for writing.
+        return os.open(file, os.O_RDWR | fs.OPEN_FLAGS)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+        return os.open(file, os.O_RDONLY | fs.OPEN_FLAGS)
+
+
+def _says_end(fd: int) -> bool:
+    size = os.fstat(fd).st_size
+    return os.pread(fd, len(_END_LINE), max(0, size - len(_END_LINE))) == _END_LINE
 
 
 def alive_processes(path: Path) -> list[Path]:
@@ -304,8 +346,21 @@ def sessions(root: Path) -> Iterator[Path]:
             yield root / name
 
 
-def retire(path: Path) -> bool:
-    """Take a folded session's directory out of the way; False when somebody joined it meanwhile."""
+def sizes(path: Path) -> dict[str, int]:
+    """Return the size of each file of events."""
+    return {file.name: file.stat().st_size for file in (path / SHARED, *process_files(path))}
+
+
+def retire(path: Path, seen: Mapping[str, int]) -> bool:
+    """Take a folded session's directory out of the way.
+
+    Args:
+        path: the directory.
+        seen: `sizes` of what was folded.
+
+    Returns:
+        False when somebody joined it meanwhile, or wrote more than was folded; it is then folded again.
+    """
     try:
         shared = SharedLog(path / SHARED)
     except OSError:
@@ -313,11 +368,11 @@ def retire(path: Path) -> bool:
     try:
         if not fs.wait_lock(shared.appender.fd, LOCK_TIMEOUT):
             return False
-        if alive_processes(path):
+        if sizes(path) != dict(seen) or alive_processes(path):
             return False
         gone = path.with_name(f".done-{path.name}-{secrets.token_hex(4)}")
         path.rename(gone)
-    except OSError:
+    except (OSError, StorageError):
         return False
     finally:
         shared.close()
