@@ -18,7 +18,6 @@ from gml.index.query import ast, fields
 from gml.index.query.errors import QueryError
 from gml.index.query.fields import Context, NeedsHistoryError, getter, number_of, type_of
 from gml.index.query.like import like
-from gml.index.query.regex import compiled
 from gml.index.query.times import resolve
 from gml.index.query.unparse import unparse, unparse_field
 
@@ -230,6 +229,8 @@ def _span(op: str, start: int, end: int) -> Test:
 def _pattern(op: str, pattern: str) -> Test:
     found: Callable[[str], bool]
     if op in {ast.REGEX, ast.NOT_REGEX}:
+        from gml.index.query.regex import compiled
+
         found = compiled(pattern).search
     else:
         found = like(pattern, ignore_case=op in {ast.ILIKE, ast.NOT_ILIKE})

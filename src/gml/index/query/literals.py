@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from gml.index.query import ast, fields, tokens
 from gml.index.query.errors import QueryError, shown
-from gml.index.query.regex import compiled
-from gml.index.query.regex_syntax import RegexError
 from gml.index.query.times import parse_duration, parse_time
 
 if TYPE_CHECKING:
@@ -91,6 +89,10 @@ def _pattern(text: str, operator: str, token: Token) -> ast.Text:
     if token.kind != tokens.STRING:
         raise _wrong(text, token, f"{operator} takes a pattern", f"write '{token.text[:40]}'")
     if operator in {ast.REGEX, ast.NOT_REGEX}:
+        # The engine is loaded by the queries that need it: few do, and each command pays for imports.
+        from gml.index.query.regex import compiled
+        from gml.index.query.regex_syntax import RegexError
+
         try:
             compiled(token.content)
         except RegexError as error:
