@@ -129,7 +129,7 @@ class LedgerView:
         base = layout.run_base(entry.run_id)
         record = None
         if entry.record is not None:
-            record = decode(self._object(entry.record, base), f"{base}.json", "gml-run", 1)
+            record = decode(self._object(entry.record, f"{base}.json"), f"{base}.json", "gml-run", 1)
             self._add_manifest(record)
         edits: dict[str, Document] = {}
         if entry.folder is not None:
@@ -159,6 +159,8 @@ class LedgerView:
             raise CorruptError(
                 f"{where} is missing from the repository (object {oid})", hint="`gml doctor` names all damage"
             ) from None
+        except CorruptError as error:
+            raise CorruptError(f"{where} cannot be read: {error.message}", hint=error.hint) from None
 
     def load(self, entry: RunEntry) -> Run:
         """Return the folded run of an entry; raises as `documents`."""

@@ -14,7 +14,7 @@ from gml.tracking.journal import session as journal
 from gml.tracking.journal.fold import SessionFold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from gml.domain.experiment import Experiment
@@ -37,6 +37,7 @@ class LiveSession:
         self.segments: list[bytes] = []
         self.fold = SessionFold(path, self._seal)
         self.fold.update()
+        self.fold.document()  # a journal without header says nothing
         self.alive = bool(journal.alive_processes(path))
 
     def _seal(self, data: bytes, points: int) -> dict[str, Any]:
@@ -55,7 +56,7 @@ class LiveSession:
         document["hist"] = segments
         document["format"] = EDIT_FORMAT
         document["clock"] = 1 << 62
-        if "status" not in document:
+        if "status" not in document and not self.fold.only_adds:
             document["status"] = RUNNING if self.alive else KILLED
             document["end_time"] = None
         return document
@@ -79,11 +80,12 @@ class Reader:
         self.workspace = workspace
         self.past = at is not None
         self.progress = progress
-        self.view: LedgerView = workspace.ledger.view(at)
         self.live: dict[str, LiveSession] = {}
         self.damaged: list[GmlError] = []
         if at is None:
             self._read_live()
+        # After the journals: what is committed while they are read must not fall between the two.
+        self.view: LedgerView = workspace.ledger.view(at)
 
     def _read_live(self) -> None:
         for path in journal.sessions(self.workspace.journal_root):
@@ -93,9 +95,6 @@ class Reader:
                 continue
             except (GmlError, OSError) as error:
                 log.warning("gml: cannot read the journal %s (%s)", path, error)
-        if self.live:
-            # What was committed while the journals were read must not fall between the two.
-            self.view = self.workspace.ledger.view()
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -191,7 +190,7 @@ class Reader:
     def _match_names(self, text: str) -> list[str]:
         if self.past:
             return [run.run_id for run in self.runs() if run.name == text]
-        live = [run for run in map(self.run, self.live) if run is not None]
+        live = self._readable(self.live)
         known = [i for i in self.index.match_names(text) if i not in self.live]
         return [r.run_id for r in live if r.name == text and r.lifecycle_stage == ACTIVE] + known
 
@@ -201,8 +200,19 @@ class Reader:
             found = [run for run in self.runs(deleted=True) if run.parent_run_id == run_id]
             return found[::-1]
         wanted = [i for i in self.index.children(run_id) if i not in self.live]
-        runs = [run for run in map(self.run, [*wanted, *self.live]) if run is not None]
-        return [run for run in runs if run.parent_run_id == run_id]
+        return [run for run in self._readable([*wanted, *self.live]) if run.parent_run_id == run_id]
+
+    def _readable(self, run_ids: Iterable[str]) -> list[Run]:
+        """Return runs by id; damaged ones are collected in `damaged` and left out."""
+        found = []
+        for run_id in run_ids:
+            try:
+                run = self.run(run_id)
+            except GmlError as error:
+                self.damaged.append(error)
+            else:
+                found += [run] if run is not None else []
+        return found
 
     def search(
         self,
@@ -249,7 +259,7 @@ class Reader:
                     found.append(self._load(entry))
                 except GmlError as error:
                     self.damaged.append(error)
-        live = [run for run in map(self.run, self.live) if run is not None and pick(run)]
+        live = [run for run in self._readable(self.live) if pick(run)]
         if live and orders:
             found = sort_runs([*found, *live], orders, experiment_names=names, history=self.history)
         elif live:

@@ -75,11 +75,10 @@ class SessionFold:
                 data = rest + chunk
                 events, consumed, bad = parse(data)
                 self.damaged_lines += bad
-                if offset == 0 and events:
-                    # The header of a process file is information: the points after a damaged one stand.
-                    if shared or events[0][0] == FORMAT:
-                        facts = check_header(events[0], str(file))
-                        self.header = facts if shared else self.header
+                # The header of a process file is information: the points after a damaged one stand.
+                if offset == 0 and events and (shared or events[0][0] == FORMAT):
+                    facts = check_header(events[0], str(file))
+                    self.header = facts if shared else self.header
                 offset += consumed
                 rest = data[consumed:]
                 self._apply(events)
