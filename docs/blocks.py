@@ -50,10 +50,10 @@ _FENCE = re.compile(
     r"^```(?P<kind>\w+)[^\n]*\n(?P<body>.*?)^```$|<!-- run: (?P<run>.*?) -->",
     re.MULTILINE | re.DOTALL,
 )
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SAME = [
     (re.compile(pattern), text)
     for pattern, text in (
-        (r"\x1b\[[0-9;?]*[A-Za-z]", ""),
         (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?(?:Z|[+-]\d\d:?\d\d))?", "TIME"),
         (r"\b[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \d{4} [+-]\d{4}", "TIME"),
         (r"\b\d+ ?(?:[smhdy]|seconds?|minutes?) ago\b", "AGO"),
@@ -73,9 +73,9 @@ _SAME = [
     )
 ]
 _DRIVER = """
-import contextlib, io, json, sys, traceback
+import contextlib, io, json, pathlib, sys, traceback
 space = {"__name__": "__main__"}
-for source in json.load(open(sys.argv[1])):
+for source in json.loads(pathlib.Path(sys.argv[1]).read_text()):
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
@@ -187,7 +187,7 @@ class Sandbox:
         return self._plain(text)
 
     def _plain(self, text: str) -> str:
-        text = text.replace(str(self.top), HOME)
+        text = _COLOURS.sub("", text.replace(str(self.top), HOME))
         return re.sub(rf"\b{re.escape(socket.gethostname())}\b", "node1", text)
 
     def session(self, sources: list[str]) -> list[str]:
@@ -195,7 +195,17 @@ class Sandbox:
         script, data = self.top / "driver.py", self.top / "session.json"
         script.write_text(_DRIVER)
         data.write_text(json.dumps(sources))
-        lines = self.run(sys.executable, str(script), str(data)).splitlines()
+        done = subprocess.run(
+            [sys.executable, str(script), str(data)],
+            cwd=self.repo,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = done.stdout.splitlines()
+        if len(lines) != len(sources) or done.stderr:
+            raise AssertionError(f"the session ended after {len(lines)} statements:\n{done.stderr}")
         return [self._plain(json.loads(line)) for line in lines]
 
 
