@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gml.git.store import FileStore
+    from gml.git.worktree_git import GitCommand
 
 _SAMPLE: Final = "17"
+_DURABLE: Final = ("-c", "core.fsync=pack,pack-metadata")
 _LOOSE: Final = re.compile("[0-9a-f]{38}|[0-9a-f]{62}")
 
 
@@ -25,16 +27,40 @@ def count_loose(common_dir: Path) -> int:
     return 256 * sum(1 for name in names if _LOOSE.fullmatch(name))
 
 
+def count_packs(common_dir: Path) -> int:
+    """Return the number of packs."""
+    try:
+        return sum(1 for name in os.listdir(common_dir / "objects" / "pack") if name.endswith(".pack"))  # noqa: PTH208
+    except OSError:
+        return 0
+
+
+def roll_up(store: FileStore) -> bool:
+    """Unite small packs so that their number stays logarithmic; False without a git command."""
+    git = _command(store)
+    if git is None:
+        return False
+    return (
+        git.run([*_DURABLE, "-c", "gc.auto=0", "repack", "-d", "-l", "-q", "--geometric=2"]).returncode == 0
+    )
+
+
 def repack(store: FileStore) -> bool:
-    """Move loose objects into one new pack; False if there is no git command or it failed.
+    """Move all reachable loose objects into one new pack; False without a git command or if it failed.
 
     Nothing unreachable is pruned, so that objects of other processes that no ref names yet are safe.
     Call it under the writers' lock.
     """
-    git = shutil.which("git", path=store.environ.get("PATH", os.defpath))
+    git = _command(store)
     if git is None:
         return False
+    return git.run([*_DURABLE, "-c", "gc.auto=0", "repack", "-d", "-l", "-q"]).returncode == 0
+
+
+def _command(store: FileStore) -> GitCommand | None:
+    git = shutil.which("git", path=store.environ.get("PATH", os.defpath))
+    if git is None:
+        return None
     from gml.git.worktree_git import GitCommand
 
-    args = ["-c", "core.fsync=pack,pack-metadata", "-c", "gc.auto=0", "repack", "-d", "-l", "-q"]
-    return GitCommand(git, store).run(args).returncode == 0
+    return GitCommand(git, store)

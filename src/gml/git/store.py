@@ -108,12 +108,8 @@ class FileStore:
 
     def write_pack(self, objects: Sequence[tuple[Kind, bytes]]) -> list[str]:
         """See `GitStore.write_pack`."""
-        ids = write_pack(self._objects_dir, objects, self._location.object_format, self._shared)
-        self._forget()
-        return ids
-
-    def _forget(self) -> None:
-        """Drop what the engine remembers about packs."""
+        # Engines notice a new pack when they miss an object, as they do those of other processes.
+        return write_pack(self._objects_dir, objects, self._location.object_format, self._shared)
 
     # refs
 

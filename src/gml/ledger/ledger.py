@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from contextlib import contextmanager
@@ -9,20 +10,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gml import fs
-from gml.domain.errors import RefMovedError, StorageError
+from gml.domain.errors import GmlError, RefMovedError, StorageError
 from gml.git import trees
 from gml.git.objects import format_commit, object_id, parse_commit
 from gml.git.port import MODE_FILE, Commit, Identity
 from gml.ledger import layout
+from gml.ledger.upkeep import tidy
 from gml.ledger.view import LedgerView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from gml.git.port import GitStore, Kind
+    from gml.git.port import Kind
+    from gml.git.store import FileStore
 
-# Above this many objects two fsyncs of a pack cost less than one fsync a loose object.
-PACK_OBJECTS: Final = 32
+log = logging.getLogger("gml")
+
 ATTEMPTS: Final = 64
 
 
@@ -51,7 +54,7 @@ class Ledger:
 
     def __init__(
         self,
-        store: GitStore,
+        store: FileStore,
         *,
         namespace: str = "gml",
         identity: Identity,
@@ -197,13 +200,14 @@ class Writer:
             )
         )
         objects.append(("commit", commit))
-        new = write_objects(store, objects)[-1]
+        new = store.write_pack(objects)[-1]
         store.update_ref(ref, new, expected=tip, message=message.split("\n", 1)[0])
+        self._tidy()
         return new
 
-
-def write_objects(store: GitStore, objects: list[tuple[Kind, bytes]]) -> list[str]:
-    """Write objects durably: loose when few, as one pack when many."""
-    if len(objects) > PACK_OBJECTS:
-        return store.write_pack(objects)
-    return [store.write(kind, data) for kind, data in objects]
+    def _tidy(self) -> None:
+        # The commit is made and durable; that packing failed is no reason to say otherwise.
+        try:
+            tidy(self._ledger.store)
+        except (GmlError, OSError) as error:
+            log.warning("gml: the repository could not be packed (%s)", error)

@@ -18,7 +18,6 @@ from gml.git.objects import format_commit, object_id, parse_commit
 from gml.git.port import MODE_FILE, Commit, Identity, TreeEntry
 from gml.ledger import layout
 from gml.ledger.codec import decode, encode
-from gml.ledger.ledger import write_objects
 from gml.ledger.view import LedgerView
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def merge(store: GitStore, a: str, b: str) -> str:
         root, tuple(sorted((a, b))), author=MERGER, author_time=when, committer=MERGER, commit_time=when,
         message="merge ledgers\n",
     )  # fmt: skip
-    return write_objects(store, [*objects, ("commit", format_commit(commit))])[-1]
+    return store.write_pack([*objects, ("commit", format_commit(commit))])[-1]
 
 
 def merge_trees(store: GitStore, a: str | None, b: str | None) -> tuple[str, trees.NewObjects]:
