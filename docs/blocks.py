@@ -66,6 +66,8 @@ _SAME = [
         (r"\b[a-z]+-[a-z]+-\d{1,3}\b", "NAME"),
         (r'(?<="max_memory_bytes":)\s*\d+|(?<="cpu_seconds":)\s*[\d.]+', "N"),
         (r'(?<="points":)(\d+),"sha256":"\w+","size":\d+', r'\1,"sha256":HEX,"size":N'),
+        (r"\b\d+ packages\b", "N packages"),
+        (r"(?m)^host\s+\S+ \d+ x .*$", "HOST"),
         (r"\b3\.\d\d\.\d+\b", "PYTHON"),
         (r"\bPython 3\.\d+\.\d+\b", "PYTHON"),
         (r"[─━]+", "─"),
@@ -263,9 +265,10 @@ def _session(body: str, at: int) -> list[Step]:
 
 def same(shown: str, actual: str) -> bool:
     """Whether an output is the one that is shown."""
-    pattern = re.escape(_normal(shown))
-    pattern = re.sub(r"(?m)^(?:\\ )?\\\.\\\.\\\.$\\?\n?", "(?:.*\\\\n)*?", pattern)
-    pattern = pattern.replace(r"\.\.\.", ".*")
+    pattern = "".join(
+        "(?:.*\\n)*?" if line == "..." else ".*".join(map(re.escape, line.split("..."))) + "\\n"
+        for line in _normal(shown).splitlines()
+    )
     return re.fullmatch(pattern, _normal(actual)) is not None
 
 

@@ -26,8 +26,9 @@ HEAD = """# The command line
 
 This page is made from the commands by `docs/make_cli.py`; `gml COMMAND --help` says the same.
 
-`RUN` is a run's id, its unique beginning or end (4 digits or more), its name, `@` for the latest run, or `@~1`
-for the one before. On a terminal tables fit its width; in a pipe they are tab-separated lines with a heading.
+`RUN` is a run's id, its unique beginning or end (4 digits or more), its name, `@` for the latest run, or
+`@~1` for the one before. On a terminal tables fit its width; in a pipe they are tab-separated lines with a
+heading.
 `--json` prints the shapes of [json.md](json.md). Warnings and errors are single lines on standard error;
 [exit-codes.md](exit-codes.md) lists the codes. `GML_DEBUG=1` shows a traceback instead of the line.
 """
@@ -38,7 +39,7 @@ Environment variables win over `git config`, which wins over the default.
 | git config | environment | default | what |
 |---|---|---|---|
 | | `GML_REPO` | around the current directory | the repository |
-| `gml.experiment` | `GML_EXPERIMENT`, `MLFLOW_EXPERIMENT_NAME` | `Default` | experiment of runs that name none |
+| `gml.experiment` | `GML_EXPERIMENT`, `MLFLOW_EXPERIMENT_NAME` | `Default` | experiment by default |
 | `gml.code` | `GML_CODE` | `snapshot` | what is kept of the code: `snapshot`, `patch`, `none` |
 | `gml.checkpoint` | `GML_CHECKPOINT` | 600 | seconds between commits of a run that goes on; 0 for none |
 | `gml.inlineLimit` | | 65536 | bytes up to which an artifact goes into git |
@@ -47,6 +48,8 @@ Environment variables win over `git config`, which wins over the default.
 | | `GML_JOURNAL_DIR` | `gml/journal` in the git directory | where live runs keep their journals |
 | | `GML_USER` | the login name | who starts runs |
 | | `GML_RUN_ID`, `MLFLOW_RUN_ID` | | the run that this process belongs to; `gml log` sets it |
+| | `GML_ACTIVE_RUN`, `GML_JOURNAL` | | set for child processes: the run and its journal |
+| | `GML_DEBUG` | | a traceback instead of one line, for reports of bugs |
 """
 
 

@@ -1,4 +1,4 @@
-"""Measures decision 0001: bytes of loose objects that one more run costs, with two and three directory levels.
+"""Measures decision 0001: what one more run costs with two and with three directory levels.
 
 python docs/decisions/measure_layout.py
 """
