@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from gml.domain.run import Run
     from gml.tracking.reader import Reader
 
-SECTIONS: Final = ("params", "metrics", "tags", "code", "environment", "artifacts")
+SECTIONS: Final = ("params", "metrics", "tags", "code", "environment", "artifacts", "inputs", "curves")
+CODE_FACTS: Final = ("commit", "branch", "dirty", "snapshot")
 MAX_PATCH: Final = 2 * 1024 * 1024
 
 
@@ -22,27 +23,61 @@ def compare_runs(reader: Reader, a: Run, b: Run, only: tuple[str, ...] = ()) -> 
     """Return the differences of two runs in the documented shape of `gml diff --json`.
 
     Each section is `{changed: {key: [a, b]}, only_a, only_b}`; metrics add `delta`, code adds the commits
-    and the patch.
+    and the patch, curves add `gap`. docs/reports.md documents `inputs` and `curves`, docs/json.md the rest.
 
     Args:
         reader: where the runs were read.
         a: first run.
         b: second run.
         only: sections to compute, all by default.
+
+    Raises:
+        NotFoundError: metric points are not in the artifact store.
+        CorruptError: metric points or the environment are damaged.
+
+    Example:
+        >>> compare_runs(reader, a, b, ("params",))["params"]["changed"]  # doctest: +SKIP
+        {'lr': ['0.1', '0.3']}
     """
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         "params": lambda: diff_maps(a.params, b.params),
         "metrics": lambda: diff_metrics(a.metrics, b.metrics),
         "tags": lambda: diff_maps(a.tags, b.tags),
-        "code": lambda: _code(reader, a, b),
-        "environment": lambda: diff_maps(_facts(reader, a), _facts(reader, b)),
+        "code": lambda: code_diff(reader, a, b),
+        "environment": lambda: diff_maps(environment_facts(reader, a), environment_facts(reader, b)),
         "artifacts": lambda: diff_artifacts(a.artifacts, b.artifacts),
+        "inputs": lambda: diff_maps(data_sets(a), data_sets(b)),
+        "curves": lambda: _curves(reader, a, b),
     }
     out: dict[str, Any] = {"a": a.run_id, "b": b.run_id}
     return out | {name: makers[name]() for name in SECTIONS if not only or name in only}
 
 
-def _facts(reader: Reader, run: Run) -> dict[str, str]:
+def _curves(reader: Reader, a: Run, b: Run) -> dict[str, Any]:
+    from gml.tracking.report.curves import diff_curves
+
+    return diff_curves(reader, a, b)
+
+
+def data_sets(run: Run) -> dict[str, dict[str, Any]]:
+    """Return the data sets that a run read, by name and, where there is one, context: `train [eval]`.
+
+    Each is `{digest, source_type, source}`; of several that share name and context, the later ones are
+    `name #2` and so on.
+    """
+    out: dict[str, dict[str, Any]] = {}
+    for entry in run.inputs:
+        context = (entry.get("tags") or {}).get("mlflow.data.context")
+        name = f"{entry.get('name', '')} [{context}]" if context else str(entry.get("name", ""))
+        key, number = name, 1
+        while key in out:
+            number += 1
+            key = f"{name} #{number}"
+        out[key] = {part: str(entry.get(part, "")) for part in ("digest", "source_type", "source")}
+    return out
+
+
+def environment_facts(reader: Reader, run: Run) -> dict[str, str]:
     """Return a run's environment with dotted keys, such as `packages.numpy`."""
     flat: dict[str, str] = {}
 
@@ -57,9 +92,17 @@ def _facts(reader: Reader, run: Run) -> dict[str, str]:
     return flat
 
 
-def _code(reader: Reader, a: Run, b: Run) -> dict[str, Any]:
+def code_diff(reader: Reader, a: Run, b: Run, *, patch: bool = True) -> dict[str, Any]:
+    """Return how the code of two runs differs, as it ran: facts, files by letter, and the patch.
+
+    Args:
+        reader: where the runs were read.
+        a: first run.
+        b: second run.
+        patch: also make the patch; without it `patch` is there only where there is nothing to make.
+    """
     out: dict[str, Any] = {"changed": {}, "only_a": {}, "only_b": {}}
-    for key in ("commit", "branch", "dirty", "snapshot"):
+    for key in CODE_FACTS:
         if a.source.get(key) != b.source.get(key):
             out[key] = [a.source.get(key), b.source.get(key)]
     trees = a.source.get("tree"), b.source.get("tree")
@@ -72,7 +115,7 @@ def _code(reader: Reader, a: Run, b: Run) -> dict[str, Any]:
     sides = {"M": "changed", "T": "changed", "A": "only_b", "D": "only_a"}
     for letter, path in worktree.changes(*trees):
         out[sides.get(letter, "changed")][path] = letter
-    return out | {"patch": worktree.diff(*trees, max_bytes=MAX_PATCH)}
+    return out | {"patch": worktree.diff(*trees, max_bytes=MAX_PATCH)} if patch else out
 
 
 def _here(reader: Reader, tree: Any) -> bool:

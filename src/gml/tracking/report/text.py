@@ -1,0 +1,133 @@
+"""User text made harmless: whatever a name, param or patch holds, it shows as text and does nothing."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import time
+from typing import Any, Final
+
+# Controls, lone surrogates, and characters that turn or hide the text around them.
+_HIDDEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+# What Markdown could take for a mark, or turn into a link, mention, emoji or formula.
+_MARKS: Final = re.compile(r"[&<>\"'`|\\*_\[\]{}()#!~$@:^=]|(?<=[wW]{3})\.")
+
+
+def visible(text: str) -> str:
+    r"""Return text with invisible characters escaped; tabs and newlines stay.
+
+    Example:
+        >>> visible("a\x1b[31m\u202eb")
+        'a\\x1b[31m\\u202eb'
+    """
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def line(text: str, limit: int) -> str:
+    r"""Return text as one line of at most `limit` characters.
+
+    Example:
+        >>> line("one\ntwo", 100), line("abcdef", 4)
+        ('one⏎two', 'abc…')
+    """
+    # Cut before the work, as a value may have megabytes, and again where escapes made it longer.
+    short = visible(text[: limit + 1]).replace("\r", "").replace("\n", "⏎").replace("\t", " ")
+    return short if len(short) <= limit and len(text) <= limit else f"{short[: limit - 1]}…"
+
+
+def in_markdown(text: str, limit: int = 120) -> str:
+    r"""Return text as code in a line or table cell of Markdown.
+
+    It is HTML `<code>`, in which every mark is a character reference: backticks and pipes cannot leave
+    it, and hosts make no mentions or links of what is in it.
+
+    Example:
+        >>> in_markdown("a|b `@team`")
+        '<code>a&#124;b &#96;&#64;team&#96;</code>'
+    """
+    if not text:
+        return "<em>empty</em>"
+    return f"<code>{_MARKS.sub(lambda match: f'&#{ord(match[0])};', line(text, limit))}</code>"
+
+
+def in_html(text: str, limit: int = 1_000) -> str:
+    """Return text for an HTML element or a quoted attribute.
+
+    Example:
+        >>> in_html("<img onerror='x'>")
+        '&lt;img onerror=&#x27;x&#x27;&gt;'
+    """
+    return html.escape(line(text, limit), quote=True)
+
+
+def number(value: float) -> str:
+    """Return a metric value for people.
+
+    Example:
+        >>> number(0.9100000001), number(12.0), number(float("nan"))
+        ('0.91', '12', 'nan')
+    """
+    if math.isfinite(value) and float(value).is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.5g}"
+
+
+def shown(section: str, value: Any) -> str:
+    """Return a value of a section (see `gml.tracking.report.sections`) as text for people."""
+    if value is None:
+        return "–"
+    if section == "metrics":
+        return number(float(value))
+    if section == "curves":
+        return f"{number(value['last'])} [{number(value['min'])}, {number(value['max'])}] {value['count']} points"
+    if section == "inputs":
+        return str(value["digest"])
+    if section == "artifacts":
+        return f"{value['sha256'][:12]} {size(int(value['size']))}"
+    if section == "code":
+        return str(value)[:12]
+    return str(value)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> size(512), size(1_500_000)
+        ('512 B', '1.5 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 1000 or unit == "TB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+def moment(ms: int) -> str:
+    """Return a time as UTC text; what the calendar cannot say as milliseconds."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(ms / 1000))
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms"
+
+
+def took(ms: int | None) -> str:
+    """Return a duration for people; empty for None.
+
+    Example:
+        >>> took(850), took(125_000), took(7_260_000)
+        ('0.8s', '2m05s', '2h01m')
+    """
+    if ms is None:
+        return ""
+    if ms < 60_000:
+        return f"{math.floor(ms / 100) / 10:g}s"
+    minutes, seconds = divmod(ms // 1000, 60)
+    return f"{minutes}m{seconds:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
