@@ -41,9 +41,9 @@ def record(run_id: str) -> bytes:
     return json.dumps(document, indent=0).encode()
 
 
-def loose(repo: Path) -> int:
-    """Return the bytes of all loose objects."""
-    return sum(f.stat().st_size for f in (repo / ".git/objects").glob("??/*"))
+def stored(repo: Path) -> int:
+    """Return the bytes of all objects, loose and packed."""
+    return sum(f.stat().st_size for f in (repo / ".git/objects").rglob("*") if f.is_file())
 
 
 def measure(cuts: tuple[int, ...], count: int, span: int, after: int) -> tuple[float, float]:
@@ -58,11 +58,11 @@ def measure(cuts: tuple[int, ...], count: int, span: int, after: int) -> tuple[f
             newest = new_run_id(START + number * span // count, secrets.token_bytes(10), after=newest)
             changes[path(newest, cuts)] = record(newest)
         ledger.append(lambda _: Batch(changes, "before\n"))
-        before, begun = loose(repo), time.perf_counter()
+        before, begun = stored(repo), time.perf_counter()
         for number in range(PROBES):
             one = new_run_id(START + span + after + number * 10, secrets.token_bytes(10), after=newest)
             ledger.append(lambda _, one=one: Batch({path(one, cuts): record(one)}, "one\n"))
-        return (loose(repo) - before) / PROBES, (time.perf_counter() - begun) / PROBES * 1000
+        return (stored(repo) - before) / PROBES, (time.perf_counter() - begun) / PROBES * 1000
 
 
 def main() -> None:
