@@ -14,6 +14,7 @@ from gml.tracking.compare import SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from gml.domain.run import Run
     from gml.tracking.report.sections import Report
 

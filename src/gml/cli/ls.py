@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gml.cli.common import json_option, open_reader, report_damage
+from gml.cli.code_options import tell
+from gml.cli.common import json_option, report_damage
 from gml.cli.output import ago, duration, emit_json, is_terminal, number, run_json, table, timestamp
+from gml.cli.watch import at_option, open_at, watch
 from gml.domain.errors import NotFoundError, UsageError
 from gml.domain.ids import short_id
 
@@ -32,6 +34,11 @@ FIXED = ("id", "name", "status", "started", "took")
 @click.option("--columns", metavar="KEYS", help="Columns, such as params.lr,metrics.auc.")
 @click.option("--deleted", is_flag=True, help="List deleted runs instead.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@at_option
+@click.option(
+    "--watch", "watch_every", is_flag=False, flag_value=2.0, type=click.FloatRange(0.05), metavar="[SECONDS]",
+    help="Follow running trainings until Ctrl-C, every 2 seconds by default.",
+)  # fmt: skip
 @json_option
 def ls_command(
     query: str,
@@ -41,6 +48,8 @@ def ls_command(
     columns: str | None,
     deleted: bool,
     as_csv: bool,
+    at: str | None,
+    watch_every: float | None,
     as_json: bool,
 ) -> None:
     """List runs, newest first, with the params and metrics in which they differ.
@@ -51,14 +60,24 @@ def ls_command(
     Example:
       gml ls
       gml ls "metrics.auc > 0.9 and params.model = 'rf'" --sort -metrics.auc
+      gml ls --at 2026-06-01
+      gml ls -x churn --watch
     """
     from gml.domain.run import ACTIVE, DELETED
     from gml.index.query import parse, parse_sort
+    from gml.tracking.code.selection import select_runs
 
-    reader = open_reader()
+    if watch_every is not None and (at is not None or as_csv or deleted or columns or sort):
+        raise UsageError("--watch goes with QUERY, -x and --json only", hint="leave the other options out")
+    reader = open_at(at)
     names = {e.experiment_id: e.name for e in reader.experiments()}
     wanted = _experiments(experiments, names)
-    runs = reader.search(
+    if watch_every is not None:
+        watch(reader, watch_every, query, wanted, as_json=as_json)
+        return
+    selected = select_runs(
+        reader,
+        code,
         parse(query) if query.strip() else None,
         parse_sort(",".join(sort)) if sort else (),
         now_ms=int(time.time() * 1000),
@@ -66,7 +85,8 @@ def ls_command(
         stages={DELETED if deleted else ACTIVE},
         limit=limit + 1,
     )
-    more, runs = len(runs) > limit, runs[:limit]
+    tell(selected.notes)
+    more, runs = len(selected.runs) > limit, selected.runs[:limit]
     if as_json:
         emit_json([run_json(run, names.get(run.experiment_id, run.experiment_id)) for run in runs])
     elif as_csv:
@@ -75,7 +95,7 @@ def ls_command(
         _print_table(runs, names, columns)
         if more and is_terminal():
             click.echo(f"  the newest {limit} are shown; --limit N shows more", err=True)
-        if not runs and not query and not deleted:
+        if not runs and not query and not deleted and at is None:
             click.echo("no runs yet; start one: gml log -- python train.py", err=True)
     report_damage(reader)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gml.cli.common import json_option, open_reader
+from gml.cli.common import json_option
 from gml.cli.output import duration, emit_json, heading, number, run_json, size, table, timestamp
+from gml.cli.watch import at_option, open_at
 from gml.domain.ids import short_id
 from gml.domain.names import TAG_NOTE, TAG_PARENT
 
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
 
 @click.command("show")
 @click.argument("run", default="@")
+@at_option
 @json_option
-def show_command(run: str, as_json: bool) -> None:
+def show_command(run: str, at: str | None, as_json: bool) -> None:
     """Show everything about RUN (the latest one by default).
 
     \b
     Example:
       gml show @
       gml show 6f86c4d4 --json
+      gml show forest --at 2026-06-01
     """
-    reader = open_reader()
+    reader = open_at(at)
     found = reader.resolve(run)
     experiment = next(
         (e.name for e in reader.experiments() if e.experiment_id == found.experiment_id), found.experiment_id

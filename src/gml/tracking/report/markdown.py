@@ -157,13 +157,15 @@ def _overview(report: Report, runs: Sequence[Run]) -> _Part:
     if hidden:
         best += f"_{hidden:,} of {len(report.runs):,} runs are left out_\n\n"
     head = f"### {len(report.runs)} runs compared\n\n{best}"
-    head += f"{_row(['run', 'id', 'status', 'started', 'took', 'code'])}\n| --- | --- | --- | --- | --- | --- |\n"
+    head += (
+        f"{_row(['run', 'id', 'status', 'started', 'took', 'code'])}\n| --- | --- | --- | --- | --- | --- |\n"
+    )
     lines = []
     for title, run in zip(_heads(runs, report), runs, strict=True):
         commit = str(run.source.get("commit") or "")[:12]
-        code = (in_markdown(commit) if commit else "–") + (" + changes" if run.source.get("dirty") else "")
+        code = (in_markdown(commit) if commit else "-") + (" + changes" if run.source.get("dirty") else "")
         cells = [title, in_markdown(short_id(run.run_id)), in_markdown(run.status, 12)]
-        lines.append(_row([*cells, moment(run.start_time), took(run.duration) or "–", code]))
+        lines.append(_row([*cells, moment(run.start_time), took(run.duration) or "-", code]))
     return _Part(head, lines, unit="runs")
 
 
@@ -179,9 +181,9 @@ def _table(report: Report, section: str, runs: Sequence[Run]) -> _Part:
         elif section == "metrics":
             cells = [_score(value, some[0], at) for at, value in enumerate(some)]
         elif section == "files":
-            cells = [{"M": "changed", "T": "changed", "A": "added", "D": "removed"}.get(v, "–") for v in some]
+            cells = [{"M": "changed", "T": "changed", "A": "added", "D": "removed"}.get(v, "-") for v in some]
         else:
-            cells = ["–" if v is None else in_markdown(shown(section, v), _CELL) for v in some]
+            cells = ["-" if v is None else in_markdown(shown(section, v), _CELL) for v in some]
         lines.append(_row([in_markdown(key, _CELL), *cells]))
     section = "code" if section == "files" else section
     return _Part(head, lines, where=f"; `{report.command} --only {section}` shows all")
@@ -189,7 +191,7 @@ def _table(report: Report, section: str, runs: Sequence[Run]) -> _Part:
 
 def _score(value: float | None, first: float | None, at: int) -> str:
     if value is None:
-        return "–"
+        return "-"
     text = number(value)
     delta = value - first if at and first is not None else 0.0
     return f"{text} ({delta:+.3g})" if delta and abs(delta) < float("inf") else text
@@ -210,7 +212,7 @@ def _curve_cells(report: Report, key: str, runs: Sequence[Run]) -> list[str]:
     cells = []
     for run, each in zip(runs, columns, strict=True):
         if each is None:
-            cells.append(number(run.metrics[key].last) if key in run.metrics else "–")
+            cells.append(number(run.metrics[key].last) if key in run.metrics else "-")
         else:
             cells.append(f"{sparkline(each[2], span=span)} {number(run.metrics[key].last)}")
     return cells
@@ -231,7 +233,7 @@ def _patch(report: Report, run: Run, patch: str) -> _Part:
     files = split(patch)
     added, removed = sum(f.added for f in files), sum(f.removed for f in files)
     noun = "file" if len(files) == 1 else "files"
-    stat = f"{len(files)} {noun}, +{added} −{removed}"  # noqa: RUF001
+    stat = f"{len(files)} {noun}, +{added} -{removed}"
     if not report.patches:
         return _Part(f"\nCode of {_name(run)}: {stat}\n", [])
     lines = []

@@ -103,14 +103,14 @@ def _overview(report: Report, runs: Sequence[Run]) -> str:
     out += [f"<th>{head}</th>" for head in ("run", "id", "status", "started", "took", "user", "code")]
     out.append("</tr></thead><tbody>")
     for at, run in enumerate(runs):
-        commit = str(run.source.get("commit") or "")[:12] or "–"
+        commit = str(run.source.get("commit") or "")[:12] or "-"
         branch = run.source.get("branch")
         code = commit + (f" {branch}" if branch else "") + (" + changes" if run.source.get("dirty") else "")
         cells = (short_id(run.run_id), run.status, moment(run.start_time), took(run.duration), run.user, code)
         star = "★ " if report.champion and at == 0 else ""
         best = ' class="best"' if star else ""
         out.append(f"<tr{best}><th{best}>{_key(at)}{star}{_name(run)}</th>")
-        out += [f"<td>{in_html(str(cell), 80)}</td>" for cell in cells]
+        out += [f'<td class="f">{in_html(str(cell), 80)}</td>' for cell in cells]
         out.append("</tr>")
     return "".join(out) + "</tbody></table></div>"
 
@@ -163,7 +163,7 @@ def table(report: Report, section: str, runs: Sequence[Run], limit: int = MAX_RO
 
 def _cell(section: str, value: Any, first: Any, at: int) -> str:
     if section == "files":
-        return {"M": "changed", "T": "changed", "A": "added", "D": "removed"}.get(str(value), "–")
+        return {"M": "changed", "T": "changed", "A": "added", "D": "removed"}.get(str(value), "-")
     if section == "inputs" and value is not None:
         return f'<span title="{in_html(value["source"], 300)}">{in_html(shown(section, value))}</span>'
     text = in_html(shown(section, value))
@@ -185,7 +185,7 @@ def _code(report: Report, runs: Sequence[Run]) -> list[str]:
         elif code["patch"]:
             files = split(code["patch"])
             added, removed = sum(f.added for f in files), sum(f.removed for f in files)
-            stat = f"{len(files)} file{'s' * (len(files) != 1)}, +{added} −{removed}"  # noqa: RUF001
+            stat = f"{len(files)} file{'s' * (len(files) != 1)}, +{added} -{removed}"
             out.append(f"<section><h2>Code: {_name(runs[0])} → {_name(run)}</h2><p>{stat}</p>")
             for each in files if report.patches else ():
                 shown_lines = each.lines[: max(0, room)]
@@ -196,8 +196,10 @@ def _code(report: Report, runs: Sequence[Run]) -> list[str]:
 
 
 def _file(file: FileDiff, lines: Sequence[tuple[str, str]], *, opened: bool) -> str:
-    counts = "binary" if file.binary else f"+{file.added} −{file.removed}"  # noqa: RUF001
-    out = [f"<details{' open' if opened else ''}><summary><code>{in_html(file.path)}</code> {counts}</summary>"]
+    counts = "binary" if file.binary else f"+{file.added} -{file.removed}"
+    out = [
+        f"<details{' open' if opened else ''}><summary><code>{in_html(file.path)}</code> {counts}</summary>"
+    ]
     if lines:
         spans = (f'<span class="{kind}">{_source(text)}</span>' for kind, text in lines if kind != "head")
         out.append(f"<pre>{''.join(spans)}</pre>")

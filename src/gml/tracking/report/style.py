@@ -24,6 +24,7 @@ overflow-wrap:anywhere;min-width:5.5rem}
 tr:last-child>*{border-bottom:0}
 thead th{background:var(--soft);white-space:nowrap;max-width:16rem;overflow:hidden;text-overflow:ellipsis}
 tbody th{font-weight:500;position:sticky;left:0;background:var(--bg);min-width:7rem;max-width:22rem}
+td.f{white-space:nowrap}
 td.n{text-align:right;white-space:nowrap}
 thead th.n{text-align:right}
 .best{background:var(--best)}
@@ -36,7 +37,7 @@ svg text{fill:var(--dim);font:11px system-ui,"DejaVu Sans",sans-serif}
 .ylab{text-anchor:end;dominant-baseline:middle}
 .xlab{text-anchor:middle}
 .grid{stroke:var(--line);stroke-width:1}
-svg g path{fill:none;stroke:currentColor;stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round}
+svg g path{fill:none;stroke:currentColor;stroke-width:1.4;stroke-opacity:.85;stroke-linejoin:round;stroke-linecap:round}
 svg g.dash path{stroke-dasharray:5 3}
 svg circle{fill:currentColor;opacity:0}
 svg circle:hover{opacity:1}
@@ -56,6 +57,6 @@ pre span{display:block;padding:0 .7rem;width:max-content;min-width:100%}
 .head,.note{color:var(--dim)}
 footer{margin:2.5rem 0 1rem;font-size:.8rem;color:var(--dim)}
 @media(max-width:40rem){body{padding:.75rem;font-size:14px}h1{font-size:1.25rem}th,td{padding:.25rem .45rem}
-tbody th{max-width:9rem}}
+tbody th{max-width:9rem}thead th{max-width:9.5rem}}
 @media print{body{max-width:none}.scroll{overflow:visible}details>*{display:block}}
 """

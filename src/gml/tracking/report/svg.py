@@ -37,7 +37,8 @@ def chart(title: str, curves: Sequence[tuple[str, int, Columns]]) -> str:
     y = scale([v for values in finite if len(values) for v in (float(values.min()), float(values.max()))])
     x = scale([float(s) for _, _, c in curves if len(c[0]) for s in (c[0][0], c[0][-1])], whole=True)
     body = [_axes(x, y)]
-    for name, colour, columns in curves:
+    # The first run, which may be the champion, is drawn last, over the others.
+    for name, colour, columns in reversed(curves):
         body.append(_curve(name, colour, columns, x, y))
     label = f'role="img" aria-label="{in_html(title, 200)}"'
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" {label}>{"".join(body)}</svg>'

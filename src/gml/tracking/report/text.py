@@ -79,7 +79,7 @@ def number(value: float) -> str:
 def shown(section: str, value: Any) -> str:
     """Return a value of a section (see `gml.tracking.report.sections`) as text for people."""
     if value is None:
-        return "–"
+        return "-"
     if section == "metrics":
         return number(float(value))
     if section == "curves":
