@@ -1,0 +1,236 @@
+"""`gml log`: what passes through, what is kept."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+
+PYTHON = sys.executable
+
+
+def test_a_command_becomes_a_run_with_its_arguments_code_and_output(gml, repo):
+    repo.file("train.py", "import sys\nprint('out', sys.argv[1:])\nprint('err', file=sys.stderr)\n")
+    done = gml("log", "-x", "churn", "-n", "forest", "-p", "data=v3", "-t", "team=risk", "-m", "first",
+               "--", "python", "train.py", "--lr", "0.1", "depth=3")  # fmt: skip
+    assert done.out == "out ['--lr', '0.1', 'depth=3']\n"
+    assert done.err.startswith("err\ngml: run ")
+    run = gml("show", "@", "--json").json
+    assert run["name"] == "forest"
+    assert run["experiment"] == "churn"
+    assert run["status"] == "FINISHED"
+    assert run["params"] == {"data": "v3", "lr": "0.1", "depth": "3"}
+    assert run["tags"] == {"team": "risk", "mlflow.note.content": "first"}
+    assert run["source"]["commit"] == repo.git("rev-parse", "HEAD")
+    assert run["source"]["branch"] == "main"
+    assert run["source"]["dirty"] is True
+    assert run["source"]["changed"] == ["train.py"]
+    assert run["environment"]["python"]["version"]
+    assert run["environment"]["packages"]["click"]
+    assert run["process"]["exit_code"] == 0
+    assert run["process"]["max_memory_bytes"] > 1_000_000
+    assert set(run["artifacts"]) == {"logs/stdout.txt", "logs/stderr.txt"}
+    assert gml("artifacts", "cat", "@", "logs/stderr.txt").out == "err\n"
+    assert repo.git("show", f"{run['source']['snapshot']}:train.py").startswith("import sys")
+
+
+def test_its_own_arguments_are_not_taken_when_told_so(gml):
+    gml("log", "--no-argv-params", "--", "python", "-c", "pass", "--lr", "0.1")
+    assert gml("show", "--json").json["params"] == {}
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, "FINISHED"), (1, "FAILED"), (42, "FAILED")])
+def test_the_exit_code_passes_through(gml, code, status):
+    gml("log", "--", "bash", "-c", f"exit {code}", code=code)
+    run = gml("show", "--json").json
+    assert (run["status"], run["process"]["exit_code"]) == (status, code)
+
+
+def test_a_command_killed_by_a_signal_gives_the_shells_code(gml):
+    gml("log", "--", "bash", "-c", "kill -SEGV $$", code=128 + signal.SIGSEGV)
+    assert gml("show", "--json").json["status"] == "FAILED"
+    gml("log", "--", "bash", "-c", "kill -KILL $$", code=128 + signal.SIGKILL)
+    run = gml("show", "--json").json
+    assert (run["status"], run["process"]["signal"]) == ("KILLED", "SIGKILL")
+
+
+def test_the_script_logs_into_the_same_run(gml, repo):
+    repo.file(
+        "train.py",
+        "import gml\nfor i in range(300): gml.log_metric('loss', 1/(i+1), step=i)\n"
+        "gml.log_param('b', 2)\ngml.log_text('hi', 'a.txt')\n",
+    )
+    repo.file("explicit.py", "import gml as mlflow\nwith mlflow.start_run(): mlflow.log_metric('loss', 1)\n")
+    gml("log", "-p", "a=1", "--", "python", "train.py")
+    run = gml("show", "--json").json
+    assert run["params"] == {"a": "1", "b": "2"}
+    assert run["metric_summary"]["loss"]["count"] == 300
+    assert run["metrics"]["loss"] == pytest.approx(1 / 300)
+    assert "a.txt" in run["artifacts"]
+    gml("log", "-n", "second", "--", "python", "explicit.py")
+    assert gml("show", "second", "--json").json["metrics"] == {"loss": 1.0}
+    assert len(gml("ls", "--json").json) == 2
+
+
+def test_further_runs_of_the_script_are_children(gml, repo):
+    repo.file("sweep.py", "import gml\nwith gml.start_run(): gml.log_param('first', 1)\n"
+              "for i in range(2):\n  with gml.start_run(): gml.log_param('i', i)\n")  # fmt: skip
+    gml("log", "-n", "sweep", "--", "python", "sweep.py")
+    parent = gml("show", "sweep", "--json").json
+    assert parent["params"] == {"first": "1"}
+    assert len(parent["children"]) == 2
+
+
+def test_metrics_params_and_artifacts_come_from_files(gml, repo):
+    repo.file("stale/metrics.json", '{"old": 1}')
+    repo.file("job.sh", 'echo \'{"auc": 0.9, "nested": {"f1": 0.5}}\' > metrics.json\n'
+              'echo \'{"loss": 2, "step": 1}\' > curve.jsonl; echo \'{"loss": 1, "step": 2}\' >> curve.jsonl\n'
+              "echo 'lr: 0.1' > params.yaml; mkdir -p out; echo x > out/model.bin\n")  # fmt: skip
+    gml("log", "--metrics-file", "curve.jsonl", "-a", "out", "-a", "*.yaml", "--", "bash", "job.sh")
+    run = gml("show", "--json").json
+    assert run["metrics"] == {"auc": 0.9, "nested.f1": 0.5, "loss": 1.0}
+    assert run["metric_summary"]["loss"]["count"] == 2
+    assert run["params"] == {"lr": "0.1"}
+    assert {"out/model.bin", "params.yaml"} <= set(run["artifacts"])
+
+
+def test_files_that_the_command_did_not_touch_are_not_taken(gml, repo):
+    repo.file("metrics.json", '{"old": 1}')
+    gml("log", "--", "true")
+    assert gml("show", "--json").json["metrics"] == {}
+
+
+def test_metrics_come_from_the_output(gml):
+    script = "for i in 1 2 3; do echo \"epoch $i: loss=0.$i\"; done; echo 'score is 0.75'"
+    gml("log", "--capture", "auto", "--capture", r"score=score is ([\d.]+)", "--", "bash", "-c", script)
+    run = gml("show", "--json").json
+    assert run["metrics"] == {"loss": 0.3, "score": 0.75}
+    assert run["metric_summary"]["loss"]["count"] == 3
+
+
+def test_secrets_are_left_out_of_the_snapshot_and_named(gml, repo):
+    repo.file(".env", "TOKEN=abc")
+    repo.file("id_rsa", "key")
+    repo.file("private/data.csv", "x")
+    repo.file(".gmlignore", "private/\n")
+    repo.file("new.py", "x = 1")
+    gml("log", "--", "true")
+    source = gml("show", "--json").json["source"]
+    assert {".env", "id_rsa"} <= set(source["left_out"])
+    files = repo.git("ls-tree", "-r", "--name-only", source["snapshot"]).split("\n")
+    assert "new.py" in files
+    assert not {".env", "id_rsa", "private/data.csv"} & set(files)
+    assert "TOKEN" not in repo.git("log", "-p", "--all", "refs/gml/ledger")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_command_and_the_run_is_killed(gml, start, repo, number):
+    script = "import signal, sys\nprint('ready', flush=True)\nsignal.pause()"
+    child = start("log", "--", "python", "-c", script)
+    assert child.stdout.readline() == b"ready\n"
+    child.send_signal(number)
+    child.communicate(timeout=60)
+    assert child.returncode in {130, 143, 1, 128 + number}
+    assert gml("show", "--json").json["status"] == "KILLED"
+
+
+def test_a_killed_tracker_loses_neither_metrics_nor_output(gml, start):
+    script = "import gml\ngml.log_metric('a', 1.5)\nprint('ready', flush=True)\nimport signal\nsignal.pause()"
+    child = start("log", "-p", "x=1", "--", "python", "-c", script)
+    assert child.stdout.readline() == b"ready\n"
+    run_id = gml("ls", "--json").json[0]["run_id"]
+    assert gml("show", "--json").json["status"] == "RUNNING"
+    child.kill()
+    child.communicate(timeout=60)
+    # The command itself lives on and holds the run; it is asked to go.
+    import psutil
+
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("GML_RUN_ID") == run_id:
+            process.kill()
+            process.wait(60)
+    run = gml("show", "--json").json
+    assert (run["run_id"], run["status"], run["metrics"], run["params"]) == (
+        run_id,
+        "KILLED",
+        {"a": 1.5},
+        {"x": "1"},
+    )
+    assert gml("artifacts", "cat", "@", "logs/stdout.txt").out == "ready\n"
+
+
+def test_two_gigabytes_of_output_in_proportion_stay_bounded(gml, repo):
+    script = "import sys\nfor i in range(3000): sys.stdout.write('x' * 9999 + '\\n')"
+    done = gml("log", "--", "python", "-c", script)
+    assert len(done.out) == 30_000_000
+    kept = gml("show", "--json").json["artifacts"]["logs/stdout.txt"]["size"]
+    assert 9_000_000 < kept < 11_000_000
+    assert "bytes left out here]" in gml("artifacts", "cat", "@", "logs/stdout.txt").out
+
+
+def test_a_script_that_closes_stdout_and_leaves_a_process_behind_ends_its_run(gml, repo):
+    script = ("import os, sys, time\nprint('hello', flush=True)\nif os.fork() == 0:\n"
+              "  os.setsid(); time.sleep(5); os._exit(0)\nos.close(1)\nos._exit(0)")  # fmt: skip
+    done = gml("log", "--", "python", "-c", script)
+    assert done.out == "hello\n"
+    assert gml("show", "--json").json["status"] == "FINISHED"
+
+
+def test_a_reader_that_leaves_does_not_stop_the_training(gml, start, repo):
+    child = start("log", "--", "bash", "-c", "echo first; read -t 0.2; echo second; echo done > mark")
+    child.stdout.readline()
+    child.stdout.close()
+    child.wait(timeout=60)
+    child.stderr.close()
+    assert (repo.path / "mark").exists()
+    assert gml("artifacts", "cat", "@", "logs/stdout.txt").out == "first\nsecond\n"
+
+
+def test_a_command_that_does_not_exist_is_not_recorded(gml, repo):
+    done = gml("log", "--", "no-such-command", code=127)
+    assert done.err == "gml: command 'no-such-command' was not found; check its name and PATH\n"
+    repo.file("plain.txt", "x")
+    done = gml("log", "--", "./plain.txt", code=126)
+    assert done.err == "gml: cannot run ./plain.txt: not executable; chmod +x ./plain.txt\n"
+    done = gml("log", "--", "train.py", code=127)
+    assert "did you mean: python train.py" in done.err
+    assert gml("ls", "--json").json == []
+
+
+def test_artifacts_that_are_missing_are_named_and_do_not_change_the_exit_code(gml):
+    done = gml("log", "-a", "nothing*", "--", "true")
+    assert "gml: no file matches artifact 'nothing*'\n" in done.err
+
+
+def test_the_environment_of_another_python_is_recorded(gml, repo, tmp_path):
+    import subprocess
+
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(tmp_path / "other")], check=True)
+    gml("log", "--", tmp_path / "other" / "bin" / "python", "-c", "pass")
+    environment = gml("show", "--json").json["environment"]
+    assert environment["python"]["executable"] == str(tmp_path / "other" / "bin" / "python")
+    assert "click" not in environment["packages"]
+
+
+def test_a_terminal_is_a_terminal_for_the_command_too(repo):
+    import os
+    import pty
+    import subprocess
+    import sysconfig
+    from pathlib import Path
+
+    script = Path(sysconfig.get_path("scripts")) / "gml"
+
+    leader, follower = pty.openpty()
+    child = subprocess.Popen(
+        [str(script), "log", "-q", "--", PYTHON, "-c", "import sys; print(sys.stdout.isatty(), sys.stderr.isatty())"],
+        cwd=repo.path, env=repo.env(), stdin=follower, stdout=follower, stderr=follower,
+    )  # fmt: skip
+    os.close(follower)
+    said = b""
+    while b"\n" not in said:
+        said += os.read(leader, 1000)
+    child.wait(60)
+    os.close(leader)
+    assert said.strip() == b"True True"
