@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gml.cli.code_options import best_pair
 from gml.cli.common import json_option, open_reader
 from gml.cli.output import emit_json, heading, is_terminal, number, table
 from gml.domain.errors import UsageError
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
     "--champion", metavar="METRIC",
     help="Put the run with the greatest METRIC first (the least: 'METRIC ASC').",
 )  # fmt: skip
+@click.option(
+    "--best", metavar="METRIC", help="Compare the best runs of both sides of a range A..B of commits."
+)
+@click.option(
+    "-x", "--experiment", "experiments", multiple=True, metavar="NAME", help="With --best: only of it."
+)
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown for a pull request comment.")
 @click.option("--html", "html", metavar="FILE", help="Write a page with curves; it works from disk.")
 @json_option
@@ -40,6 +47,8 @@ def diff_command(
     everything: bool,
     stat: bool,
     champion: str | None,
+    best: str | None,
+    experiments: tuple[str, ...],
     as_markdown: bool,
     html: str | None,
     as_json: bool,
@@ -55,6 +64,7 @@ def diff_command(
       gml diff forest boost --only metrics --json
       gml diff @~2 @~1 @ --champion metrics.auc --markdown
       gml diff @~1 @ --html report.html
+      gml diff --best metrics.auc -x churn main..feature/x
     """
     from gml.tracking.compare import compare_runs
     from gml.tracking.report.sections import Report, champion_first
@@ -62,7 +72,12 @@ def diff_command(
     if (html is not None) + as_markdown + as_json > 1:
         raise UsageError("--markdown, --html and --json exclude each other")
     reader = open_reader()
-    runs = [reader.resolve(text) for text in (wanted if len(wanted) > 1 else (*wanted, "@"))]
+    if best is not None:
+        runs = best_pair(reader, best, wanted, experiments)
+    elif experiments:
+        raise UsageError("-x goes with --best", hint="name the runs, or see `gml diff --help`")
+    else:
+        runs = [reader.resolve(text) for text in (wanted if len(wanted) > 1 else (*wanted, "@"))]
     if champion is not None:
         runs = champion_first(runs, champion)
     names = " ".join(short_id(run.run_id) for run in runs[:8]) + (" ..." if len(runs) > 8 else "")

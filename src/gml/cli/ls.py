@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gml.cli.code_options import tell
+from gml.cli.code_options import code_options, tell
 from gml.cli.common import json_option, report_damage
 from gml.cli.output import ago, duration, emit_json, is_terminal, number, run_json, table, timestamp
 from gml.cli.watch import at_option, open_at, watch
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gml.domain.run import Run
+    from gml.tracking.code.selection import CodeSelection
 
 FIXED = ("id", "name", "status", "started", "took")
 
@@ -39,9 +40,11 @@ FIXED = ("id", "name", "status", "started", "took")
     "--watch", "watch_every", is_flag=False, flag_value=2.0, type=click.FloatRange(0.05), metavar="[SECONDS]",
     help="Follow running trainings until Ctrl-C, every 2 seconds by default.",
 )  # fmt: skip
+@code_options
 @json_option
 def ls_command(
     query: str,
+    code: CodeSelection,
     experiments: tuple[str, ...],
     limit: int,
     sort: tuple[str, ...],
@@ -61,13 +64,14 @@ def ls_command(
       gml ls
       gml ls "metrics.auc > 0.9 and params.model = 'rf'" --sort -metrics.auc
       gml ls --at 2026-06-01
+      gml ls --branch feature/x --since 2w --touching src/model.py
       gml ls -x churn --watch
     """
     from gml.domain.run import ACTIVE, DELETED
     from gml.index.query import parse, parse_sort
     from gml.tracking.code.selection import select_runs
 
-    if watch_every is not None and (at is not None or as_csv or deleted or columns or sort):
+    if watch_every is not None and (at is not None or as_csv or deleted or columns or sort or code):
         raise UsageError("--watch goes with QUERY, -x and --json only", hint="leave the other options out")
     reader = open_at(at)
     names = {e.experiment_id: e.name for e in reader.experiments()}
@@ -95,7 +99,7 @@ def ls_command(
         _print_table(runs, names, columns)
         if more and is_terminal():
             click.echo(f"  the newest {limit} are shown; --limit N shows more", err=True)
-        if not runs and not query and not deleted and at is None:
+        if not runs and not query and not deleted and at is None and not code:
             click.echo("no runs yet; start one: gml log -- python train.py", err=True)
     report_damage(reader)
 
