@@ -104,6 +104,39 @@ def locked(path: Path, *, timeout: float | None = 120.0) -> Iterator[None]:
         os.close(fd)
 
 
+STALE_AFTER = 1.0
+"""Seconds that a lock file of git must lie there untouched before `remove_stale` takes it away."""
+
+
+def remove_stale(path: Path) -> bool:
+    """Remove a lock file that nobody touches for a while: its owner was killed.
+
+    Only for callers that hold a lock which a living owner of ours would hold as well. The patience is
+    for others, such as a `git pack-refs`, which keep their lock files for a moment.
+
+    Returns:
+        Whether there was one.
+    """
+    seen = _identity(path)
+    end = time.monotonic() + STALE_AFTER
+    while seen is not None and time.monotonic() < end:
+        time.sleep(0.01)
+        if _identity(path) != seen:
+            return False
+    if seen is not None:
+        with suppress(FileNotFoundError):
+            path.unlink()
+    return seen is not None
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+
+
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory durable; a no-op where the system has no such call."""
     if sys.platform == "win32":

@@ -201,6 +201,9 @@ class Writer:
         )
         objects.append(("commit", commit))
         new = store.write_pack(objects)[-1]
+        # A writer that was killed while it moved the ref left git's lock file behind. No other writer of
+        # ours is alive here: it would hold the writers' lock.
+        fs.remove_stale(store.location.common_dir / f"{ref}.lock")
         store.update_ref(ref, new, expected=tip, message=message.split("\n", 1)[0])
         self._tidy()
         return new
