@@ -17,6 +17,7 @@ from gml._version import __version__
 
 if TYPE_CHECKING:
     from gml.tracking import data as data
+    from gml.tracking import plot as plot
     from gml.tracking.active import ActiveRun as ActiveRun
     from gml.tracking.active import batch as batch
     from gml.tracking.fluent import active_run as active_run
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from gml.tracking.queries import search_experiments as search_experiments
     from gml.tracking.queries import search_runs as search_runs
     from gml.tracking.queries import set_experiment_tag as set_experiment_tag
+    from gml.tracking.report.comparison import compare as compare
+    from gml.tracking.runset import runs as runs
 
 _ACTIVE = ("ActiveRun", "batch")
 _FLUENT = (
@@ -73,17 +76,18 @@ _HOMES = (
     dict.fromkeys(_ACTIVE, "gml.tracking.active")
     | dict.fromkeys(_FLUENT, "gml.tracking.fluent")
     | dict.fromkeys(_QUERIES, "gml.tracking.queries")
+    | {"compare": "gml.tracking.report.comparison", "runs": "gml.tracking.runset"}
 )
 
-__all__ = ["__version__", *_HOMES, "data"]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES, "data", "plot"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is not None:
         value = getattr(importlib.import_module(home), name)
-    elif name == "data":
-        value = importlib.import_module("gml.tracking.data")
+    elif name in {"data", "plot"}:
+        value = importlib.import_module(f"gml.tracking.{name}")
     else:
         raise AttributeError(f"module 'gml' has no attribute {name!r}")
     globals()[name] = value

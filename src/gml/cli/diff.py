@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -109,7 +110,7 @@ def _write_page(report: Report, html: str) -> None:
 
     data = page(report).encode()
     if html == "-":
-        click.get_binary_stream("stdout").write(data)
+        sys.stdout.buffer.write(data)
         return
     fs.write_atomic(Path(html), data, durable=False)
     click.echo(f"wrote {html}", err=True)
@@ -130,7 +131,7 @@ def _print_many(report: Report) -> None:
         if not rows:
             same += [name] if name != "files" else []
             continue
-        heading(f"{name}")
+        heading(name)
         cells = [[key, *_many_cells(name, values)] for key, values in rows.items()]
         table(["key", *heads], cells, right=heads if name == "metrics" else [])
         click.echo()

@@ -147,7 +147,7 @@ def _row(cells: Sequence[str]) -> str:
 def _overview(report: Report, runs: Sequence[Run]) -> _Part:
     best = ""
     if report.champion:
-        key, ascending = champion_key(report.champion)
+        key, ascending = champion_key(report.champion, report.runs)
         score = number(runs[0].metrics[key].last)
         best = f"★ {_name(runs[0])} has the {'least' if ascending else 'greatest'} "
         best += f"{in_markdown(key)}: {score}\n\n"

@@ -92,7 +92,7 @@ def _name(run: Run) -> str:
 def _overview(report: Report, runs: Sequence[Run]) -> str:
     out = [f"<h1>{len(report.runs)} runs compared</h1>"]
     if report.champion:
-        key, ascending = champion_key(report.champion)
+        key, ascending = champion_key(report.champion, report.runs)
         what = "least" if ascending else "greatest"
         score = number(runs[0].metrics[key].last)
         out.append(f"<p>★ <b>{_name(runs[0])}</b> has the {what} <code>{in_html(key)}</code>: {score}</p>")

@@ -154,7 +154,7 @@ def champion_first(runs: Sequence[Run], wanted: str) -> list[Run]:
         >>> champion_first(runs, "metrics.loss ASC")[0].name  # doctest: +SKIP
         'forest'
     """
-    key, ascending = champion_key(wanted)
+    key, ascending = champion_key(wanted, runs)
     sign = -1.0 if ascending else 1.0
     scores = [run.metrics[key].last * sign if key in run.metrics else math.nan for run in runs]
     known = [at for at, score in enumerate(scores) if not math.isnan(score)]
@@ -168,8 +168,22 @@ def champion_first(runs: Sequence[Run], wanted: str) -> list[Run]:
     return [runs[best], *(run for at, run in enumerate(runs) if at != best)]
 
 
-def champion_key(wanted: str) -> tuple[str, bool]:
-    """Return the metric of a `--champion`, and whether less of it is better; raises UsageError."""
+def champion_key(wanted: str, runs: Sequence[Run] = ()) -> tuple[str, bool]:
+    """Return the metric that is meant, and whether less of it is better.
+
+    Args:
+        wanted: as in `champion_first`.
+        runs: a metric that one of them has under the very name is that metric, whatever its name says.
+
+    Raises:
+        UsageError: it is not a metric.
+
+    Example:
+        >>> champion_key("metrics.loss ASC"), champion_key("auc")
+        (('loss', True), ('auc', False))
+    """
+    if any(wanted in run.metrics for run in runs):
+        return wanted, False
     key, _, direction = wanted.strip().rpartition(" ")
     if direction.upper() not in {"ASC", "DESC"} or not key:
         key, direction = wanted.strip(), "DESC"

@@ -3,7 +3,8 @@
 from typing import Final
 
 CSS: Final = """
-:root{color-scheme:light dark;--bg:#fff;--fg:#1c2128;--dim:#5b6673;--line:#d8dee6;--soft:#f4f6f9;--best:#eef6ee;
+:root{color-scheme:light dark;--bg:#fff;--fg:#1c2128;--dim:#5b6673;--line:#d8dee6;--soft:#f4f6f9;
+--best:#eef6ee;
 --add:#e3f5e5;--addf:#14602a;--del:#fde8e8;--delf:#98192b;--hunk:#e8f0fb;--hunkf:#2a4d8f;
 --c0:#1f77b4;--c1:#d95f02;--c2:#2a8a4a;--c3:#a8328f;--c4:#b8860b;--c5:#5e4fa2;--c6:#0b8a8a;--c7:#8c4a2f}
 @media(prefers-color-scheme:dark){:root{--bg:#14181d;--fg:#e3e8ee;--dim:#97a3b0;--line:#323a44;--soft:#1c2229;
@@ -37,7 +38,8 @@ svg text{fill:var(--dim);font:11px system-ui,"DejaVu Sans",sans-serif}
 .ylab{text-anchor:end;dominant-baseline:middle}
 .xlab{text-anchor:middle}
 .grid{stroke:var(--line);stroke-width:1}
-svg g path{fill:none;stroke:currentColor;stroke-width:1.4;stroke-opacity:.85;stroke-linejoin:round;stroke-linecap:round}
+svg g path{fill:none;stroke:currentColor;stroke-width:1.4;stroke-opacity:.85;stroke-linejoin:round;
+stroke-linecap:round}
 svg g.dash path{stroke-dasharray:5 3}
 svg circle{fill:currentColor;opacity:0}
 svg circle:hover{opacity:1}

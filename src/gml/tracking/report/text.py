@@ -83,7 +83,8 @@ def shown(section: str, value: Any) -> str:
     if section == "metrics":
         return number(float(value))
     if section == "curves":
-        return f"{number(value['last'])} [{number(value['min'])}, {number(value['max'])}] {value['count']} points"
+        span = f"[{number(value['min'])}, {number(value['max'])}]"
+        return f"{number(value['last'])} {span} {value['count']} points"
     if section == "inputs":
         return str(value["digest"])
     if section == "artifacts":
