@@ -83,7 +83,8 @@ def check_metric_value(value: Any, key: str) -> float:
     """Return a metric value as float; NaN and infinities are legal, bool and text are not."""
     if type(value) is float:
         return value
-    if isinstance(value, (bool, str, bytes)):
+    # Also the booleans of numpy and torch.
+    if isinstance(value, (bool, str, bytes)) or str(getattr(value, "dtype", "")).endswith("bool"):
         raise InvalidValueError(f"metric {key!r} must be a number, not {type(value).__name__} {value!r:.60}")
     try:
         return float(value)
@@ -116,8 +117,8 @@ def check_experiment_name(name: Any) -> str:
         raise InvalidValueError(
             f"an experiment name has at most {MAX_EXPERIMENT_NAME} characters, not {len(name)}"
         )
-    if any(ord(character) < 32 for character in name):
-        raise InvalidValueError(f"experiment name {name!r} has control characters")
+    if not _is_plain_text(name):
+        raise InvalidValueError(f"experiment name {name!r} has control characters or is not valid Unicode")
     return name
 
 
@@ -127,8 +128,8 @@ def check_run_name(name: Any) -> str:
         raise InvalidValueError("a run name must be text and not empty")
     if len(name) > MAX_RUN_NAME:
         raise InvalidValueError(f"a run name has at most {MAX_RUN_NAME} characters, not {len(name)}")
-    if any(ord(character) < 32 for character in name):
-        raise InvalidValueError(f"run name {name!r} has control characters")
+    if not _is_plain_text(name):
+        raise InvalidValueError(f"run name {name!r} has control characters or is not valid Unicode")
     return name
 
 
@@ -142,9 +143,14 @@ def check_artifact_path(path: str) -> str:
     parts = path.split("/")
     if not path or any(part in {"", ".", ".."} for part in parts) or len(path) > 4_000:
         raise InvalidValueError(f"artifact path {path!r:.200} is not a plain relative path")
-    if "\0" in path or "\\" in path:
+    if "\\" in path or not _is_plain_text(path):
         raise InvalidValueError(f"artifact path {path!r:.200} has characters that no system shares")
     return path
+
+
+def _is_plain_text(text: str) -> bool:
+    """Whether there are neither control characters nor halves of surrogate pairs."""
+    return not any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in text)
 
 
 _ADJECTIVES = (
