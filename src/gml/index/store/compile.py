@@ -1,23 +1,29 @@
-"""From a query's tree to parameterised SQL. No text of the user ever becomes part of a statement.
+"""From a query's tree to one parameterised statement. No text of the user ever becomes part of it.
 
-SQL's NULL is the unknown of `gml.index.query.evaluate`, and SQL combines it in the same way, so every
-condition becomes an expression that is 1, 0 or NULL. A condition on a metric, param or tag is looked up in
-its own table; the first one that must hold leads the search. What SQL cannot say exactly (patterns,
-NaN literals, JSON sections) is asked of the evaluator's own test functions, registered in SQLite.
+The conditions that must all hold are joined: the rows of the first key lead, those of the others and of
+the runs are found by number. The rest is an expression on the run. Where nothing leads and there is a limit,
+the rows of the order's own key can: see `Compiler.statement`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
-
-import orjson
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from gml.index.query import ast
-from gml.index.query.evaluate import any_of, test_of
-from gml.index.query.fields import CONTEXT_TAG, MIXED, NUMBER, TEXT, lookup, type_of
-from gml.index.query.times import resolve
-from gml.index.store import schema
+from gml.index.store.conditions import SECTIONS, Conditions, attribute
+from gml.index.store.pieces import (
+    NAN_TEXTS,
+    NotCompilableError,
+    Piece,
+    Values,
+    among,
+    joined,
+    json_column,
+    json_group,
+    json_once,
+    json_rank,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,35 +31,18 @@ if TYPE_CHECKING:
 
     from gml.index.query import Order, Query
 
-_SQL_OPS: Final = {ast.EQ: "=", ast.NE: "!=", ast.LT: "<", ast.LE: "<=", ast.GT: ">", ast.GE: ">="}
-_SECTIONS: Final = {ast.METRIC: schema.METRIC, ast.PARAM: schema.PARAM, ast.TAG: schema.TAG}
-_ATTRIBUTES: Final = {
-    "artifact_uri": "('gml:/runs/' || r.run_id || '/artifacts')",
-    "duration": "max(0, r.end_time - r.start_time)",
-    "experiment_name": "(SELECT name FROM experiments e WHERE e.experiment_id = r.experiment_id)",
-}
-_PARTS: Final = {"": "last", ast.LAST: "last", ast.MIN: "min", ast.MAX: "max", ast.COUNT: "count"}
+__all__ = ["Compiler", "NotCompilableError", "Statement", "without_steps"]
 
-
-class NotCompilableError(Exception):
-    """The query needs what is not in the index, such as metric points."""
-
-
-@dataclass(slots=True)
-class Piece:
-    """A part of a statement with its parameters in order of appearance."""
-
-    sql: str
-    parameters: list[Any] = field(default_factory=list)
+_NEWEST: Final = "r.start_time DESC, r.run_id DESC"
 
 
 @dataclass(slots=True)
 class Statement:
-    """A whole statement, and the test functions it calls by number."""
+    """A whole statement, and the functions that it calls by number."""
 
     sql: str
     parameters: list[Any]
-    tests: list[Callable[[Any], bool | None]]
+    functions: list[Callable[[Any], Any]]
 
 
 class Compiler:
@@ -65,9 +54,10 @@ class Compiler:
     """
 
     def __init__(self, connection: sqlite3.Connection, now_ms: int) -> None:
-        self._connection = connection
-        self._now = now_ms
-        self.tests: list[Callable[[Any], bool | None]] = []
+        self._conditions = Conditions(connection, now_ms)
+        self._tables: list[str] = []
+        self._where: list[Piece] = []
+        self._aliases: dict[Values, str] = {}
 
     def statement(
         self,
@@ -77,282 +67,164 @@ class Compiler:
         experiments: Iterable[str] | None = None,
         stages: Iterable[str] = ("active",),
         limit: int | None = None,
-    ) -> Statement:
-        """Return the statement that selects run_id, record and folder of the matching runs, in order.
+        driven: bool = False,
+    ) -> Statement | None:
+        """Return the statement that selects run id, record and folder of the matching runs, in order.
+
+        Args:
+            query: as for `RunIndex.search`, like all but the last.
+            orders: see there.
+            experiments: see there.
+            stages: see there.
+            limit: see there.
+            driven: let the first key of the order lead, which leaves out the runs that lack it. They would
+                come last: where this gives `limit` runs, they are the answer. None where it is not
+                possible or another condition leads already.
 
         Raises:
             NotCompilableError: a naive evaluation has to do it.
         """
         if query is not None and query.needs_history:
             raise NotCompilableError
-        where = [_in("r.lifecycle_stage", list(stages))]
-        if experiments is not None:
-            where.append(_in("r.experiment_id", list(experiments)))
-        source = Piece("runs r")
+        terms: tuple[ast.Expression, ...] = ()
         if query is not None and query.expression is not None:
             terms = query.expression.terms if isinstance(query.expression, ast.And) else (query.expression,)
-            lead = next((term for term in terms if self._can_lead(term)), None)
-            if lead is not None:
-                source, condition = self._lead(lead)
-                where.insert(0, condition)
-            where.extend(self._expression(term) for term in terms if term is not lead)
-        joins, order = self._order(orders)
-        sql = f"SELECT r.run_id, r.record, r.folder FROM {source.sql}{joins.sql} WHERE "  # noqa: S608
-        sql += " AND ".join(f"({piece.sql})" for piece in where)
-        sql += f" ORDER BY {order.sql}"
-        parameters = source.parameters + joins.parameters + [p for piece in where for p in piece.parameters]
-        parameters += order.parameters
-        if limit is not None:
-            sql += " LIMIT ?"
-            parameters.append(limit)
-        return Statement(sql, parameters, self.tests)
-
-    # --- conditions ---------------------------------------------------------------------------
-
-    def _expression(self, node: ast.Expression) -> Piece:
-        if isinstance(node, (ast.And, ast.Or)):
-            word = " AND " if isinstance(node, ast.And) else " OR "
-            parts = [self._expression(term) for term in node.terms]
-            return Piece(word.join(f"({p.sql})" for p in parts), [x for p in parts for x in p.parameters])
-        if isinstance(node, ast.Not):
-            inner = self._expression(node.term)
-            return Piece(f"NOT ({inner.sql})", inner.parameters)
-        where = node.field
-        if where.entity in _SECTIONS:
-            return self._keyed(node)
-        if isinstance(node, ast.IsNull):
-            value = self._single(where)
-            return Piece(f"{value.sql} IS {'NOT ' if node.negated else ''}NULL", value.parameters)
-        if where.entity == ast.ATTRIBUTE:
-            value = self._single(where)
-            return self._condition(node, value.sql)
-        return self._json_test(node)
-
-    def _single(self, where: ast.Field) -> Piece:
-        """Return the SQL of a single-valued field of the run."""
-        if where.entity == ast.ATTRIBUTE:
-            return Piece(_ATTRIBUTES.get(where.key, f"r.{where.key}"))
-        number = self._register(_json_reader(where))
-        column = {ast.CODE: "source", ast.ENV: "environment", ast.DATASET: "inputs"}[where.entity]
-        return Piece(f"gml_test({number}, r.{column})")
-
-    def _json_test(self, node: ast.Comparison | ast.Membership | ast.Between) -> Piece:
-        find, test = _json_values(node.field), test_of(node, self._now)
-
-        def of_json(text: str) -> bool | None:
-            values = find(text)
-            return any_of([test(value) for value in values]) if values else None
-
-        column = {ast.CODE: "source", ast.ENV: "environment", ast.DATASET: "inputs"}[node.field.entity]
-        return Piece(f"gml_test({self._register(of_json)}, r.{column})")
-
-    def _keyed(self, node: ast.Comparison | ast.Membership | ast.Between | ast.IsNull) -> Piece:
-        """Return a condition on a metric, param or tag as a look-up of its row."""
-        keys = self._rows(node.field)
-        if isinstance(node, ast.IsNull):
-            found = " OR ".join(f"EXISTS (SELECT 1 FROM {table} v WHERE v.key_id = ? AND v.rid = r.rid)"  # noqa: S608
-                                for table, _, _ in keys) or "0"  # fmt: skip
-            ids = [key_id for _, key_id, _ in keys]
-            return Piece(found if node.negated else f"NOT ({found})", ids)
-        if not keys:
-            return Piece("NULL")
-        looked = []
-        parameters: list[Any] = []
-        for table, key_id, column in keys:
-            condition = self._condition(node, f"v.{column}")
-            looked.append(f"(SELECT {condition.sql} FROM {table} v WHERE v.key_id = ? AND v.rid = r.rid)")  # noqa: S608
-            parameters += [*condition.parameters, key_id]
-        if len(looked) == 1:
-            return Piece(looked[0], parameters)
-        # `metrics.loss.min`: a metric of that whole name goes before the part of another one.
-        whole = keys[0]
-        own = "EXISTS (SELECT 1 FROM metrics v WHERE v.key_id = ? AND v.rid = r.rid)"
-        return Piece(f"CASE WHEN {own} THEN {looked[0]} ELSE {looked[1]} END", [whole[1], *parameters])
-
-    def _rows(self, where: ast.Field) -> list[tuple[str, int, str]]:
-        """Return (table, key number, column) of the rows that may hold a field, the first goes before."""
-        section = _SECTIONS[where.entity]
-        if where.entity != ast.METRIC:
-            key_id = self._key_id(section, where.key)
-            return [] if key_id is None else [("texts", key_id, "value")]
-        out = []
-        if where.part and not where.exact:
-            whole = self._key_id(section, f"{where.key}.{where.part}")
-            if whole is not None:
-                out.append(("metrics", whole, "last"))
-        key_id = self._key_id(section, where.key)
-        if key_id is not None:
-            out.append(("metrics", key_id, _PARTS[where.part]))
-        return out
-
-    def _key_id(self, section: int, key: str) -> int | None:
-        row = self._connection.execute(
-            "SELECT key_id FROM keys WHERE section = ? AND key = ?", (section, key)
-        ).fetchone()
-        return None if row is None else int(row[0])
-
-    def _can_lead(self, node: ast.Expression) -> bool:
-        if not isinstance(node, ast.Comparison) or node.field.entity not in _SECTIONS:
-            return False
-        return len(self._rows(node.field)) == 1
-
-    def _lead(self, node: ast.Expression) -> tuple[Piece, Piece]:
-        assert isinstance(node, ast.Comparison)  # noqa: S101 - `_can_lead` said so
-        ((table, key_id, column),) = self._rows(node.field)
-        condition = self._condition(node, f"d.{column}")
-        # CROSS JOIN keeps SQLite from turning the order round.
-        source = Piece(f"{table} d CROSS JOIN runs r ON r.rid = d.rid")
-        return source, Piece(f"d.key_id = ? AND ({condition.sql})", [key_id, *condition.parameters])
-
-    def _condition(self, node: ast.Comparison | ast.Membership | ast.Between, value: str) -> Piece:
-        """Return a condition on a value that is there: 1, 0, or NULL for unknown."""
-        kind = type_of(node.field)
-        if isinstance(node, ast.Comparison):
-            return self._comparison(node, kind, node.op, node.value, value)
-        if isinstance(node, ast.Membership):
-            parts = [self._comparison(node, kind, ast.EQ, literal, value) for literal in node.values]
-            joined = Piece(" OR ".join(p.sql for p in parts), [x for p in parts for x in p.parameters])
-        else:
-            low = self._comparison(node, kind, ast.GE, node.low, value)
-            high = self._comparison(node, kind, ast.LE, node.high, value)
-            joined = Piece(f"{low.sql} AND {high.sql}", low.parameters + high.parameters)
-        return (
-            Piece(f"NOT ({joined.sql})", joined.parameters)
-            if node.negated
-            else Piece(f"({joined.sql})", joined.parameters)
+        leads = [term for term in terms if self._can_join(term)]
+        # Rows of metrics are narrower and compared faster than those of texts.
+        leads.sort(key=lambda term: term.field.entity != ast.METRIC)
+        if driven:
+            if leads or limit is None or not orders:
+                return None
+            first = orders[0].field
+            rows = self._conditions.rows(first) if first.entity in SECTIONS and first.step is None else []
+            if len(rows) != 1:
+                return None
+            self._join(rows[0])
+        for term in leads:
+            (rows,) = (self._conditions.rows(term.field),)
+            alias = self._join(rows[0])
+            self._where.append(self._conditions.condition(term, rows[0].value(alias), alias))
+        self._run_table()
+        self._where.append(among("r.lifecycle_stage", stages))
+        if experiments is not None:
+            self._where.append(among("r.experiment_id", experiments))
+        rest = [self._conditions.expression(term) for term in terms if term not in leads]
+        optional, order = self._order(orders)
+        if any("j." in piece.sql for piece in (*rest, order)):
+            self._tables.append("CROSS JOIN details j")
+            self._where.append(Piece("j.rid = r.rid"))
+        where = joined("AND", [*self._where, *rest])
+        sql = (
+            f"SELECT r.rid, r.run_id FROM {' '.join([*self._tables, *optional])} "  # noqa: S608
+            f"WHERE {where.sql} ORDER BY {order.sql}"
         )
+        # Object ids are fetched of the answers only, not carried through the sort. A subquery keeps its
+        # order where it has a limit, so it always has one: -1 is none.
+        sql += " LIMIT ?"
+        parameters = [*where.parameters, *order.parameters, -1 if limit is None else limit]
+        sql = f"SELECT a.run_id, d.record, d.folder FROM ({sql}) a CROSS JOIN details d ON d.rid = a.rid"  # noqa: S608
+        return Statement(sql, parameters, self._conditions.functions)
 
-    def _comparison(self, node: Any, kind: str, op: str, literal: ast.Literal, value: str) -> Piece:
-        sql = _SQL_OPS.get(op)
-        if sql is None:
-            return self._asked(node.field, op, literal, value)
-        match literal:
-            case ast.Text(text) if kind in {TEXT, MIXED} and _storable(text):
-                return Piece(f"({value} {sql} ?)", [text])
-            case ast.Number() if kind == NUMBER and not literal.is_nan:
-                # NULL in a number column is NaN: unequal to every number, and nothing else.
-                return Piece(f"coalesce({value} {sql} ?, {int(op == ast.NE)})", [literal.value])
-            case ast.Number() if kind == MIXED and not literal.is_nan and value.endswith(".value"):
-                alias = value.removesuffix(".value")
-                unequal = int(op == ast.NE)
-                otherwise = str(unequal) if op in {ast.EQ, ast.NE} else "NULL"
-                return Piece(
-                    f"CASE {alias}.kind WHEN {schema.NUMBER} THEN {alias}.num {sql} ? "
-                    f"WHEN {schema.NAN} THEN {unequal} ELSE {otherwise} END",
-                    [literal.value],
-                )
-            case ast.Boolean(flag) if node.field.key == "dirty" and node.field.entity == ast.ATTRIBUTE:
-                return Piece(f"({value} {sql} ?)", [int(flag)])
-            case ast.Duration(ms):
-                return Piece(f"({value} {sql} ?)", [ms])
-            case ast.Number(number) if kind not in {NUMBER, MIXED} and not literal.is_nan:
-                return Piece(f"({value} {sql} ?)", [number])
-            case ast.Span() | ast.Relative() | ast.Day():
-                return _span(op, value, *resolve(literal, self._now))
-            case _:
-                return self._asked(node.field, op, literal, value)
+    def _can_join(self, node: ast.Expression) -> TypeGuard[ast.Comparison | ast.Membership | ast.Between]:
+        """Whether a condition is on exactly one row, so that runs without that row cannot match."""
+        if not isinstance(node, (ast.Comparison, ast.Membership, ast.Between)):
+            return False
+        return node.field.entity in SECTIONS and len(self._conditions.rows(node.field)) == 1
 
-    def _asked(self, where: ast.Field, op: str, literal: ast.Literal, value: str) -> Piece:
-        """Return a condition that the evaluator's own test decides."""
-        test = test_of(ast.Comparison(where, op, literal), self._now)
-        if type_of(where) == NUMBER:
-            asked = test
-            return Piece(
-                f"gml_test({self._register(lambda v: asked(float('nan') if v is None else v))}, {value})"
-            )
-        return Piece(f"gml_test({self._register(lambda v: None if v is None else test(v))}, {value})")
+    def _join(self, rows: Values) -> str:
+        """Take the rows of a key into the statement and return their alias."""
+        place = Values(rows.table, rows.base)
+        if place in self._aliases:
+            return self._aliases[place]
+        alias = f"v{len(self._aliases)}"
+        if not self._aliases:
+            self._tables.append(f"{rows.table} {alias}")
+            self._where.append(Piece(rows.span(alias)))
+        else:
+            # CROSS JOIN keeps SQLite from turning the order round.
+            first = next(iter(self._aliases))
+            self._tables.append(f"CROSS JOIN {rows.table} {alias}")
+            self._where.append(Piece(f"{alias}.id = v0.id + {rows.base - first.base}"))
+        self._aliases[place] = alias
+        return alias
 
-    def _register(self, test: Callable[[Any], Any]) -> int:
-        self.tests.append(test)
-        return len(self.tests) - 1
+    def _run_table(self) -> None:
+        if not self._aliases:
+            self._tables.append("run_rows r")
+            return
+        self._tables.append("CROSS JOIN run_rows r")
+        self._where.append(Piece(f"r.rid = v0.id - {next(iter(self._aliases)).base}"))
 
     # --- order --------------------------------------------------------------------------------
 
-    def _order(self, orders: Sequence[Order]) -> tuple[Piece, Piece]:
-        joins, terms = Piece(""), Piece("")
-        parts: list[str] = []
-        for number, order in enumerate(orders):
+    def _order(self, orders: Sequence[Order]) -> tuple[list[str], Piece]:
+        """Return further tables, and the terms of the order."""
+        if not orders:
+            return [], Piece("r.position DESC")
+        tables: list[str] = []
+        terms: list[str] = []
+        for order in orders:
             where, direction = order.field, "DESC" if order.descending else "ASC"
-            if where.entity in _SECTIONS and where.step is None:
-                rows = self._rows(where)
-                if len(rows) > 1:
-                    raise NotCompilableError
-                if not rows:
-                    continue
-                table, key_id, column = rows[0]
-                alias = f"o{number}"
-                joins.sql += f" LEFT JOIN {table} {alias} ON {alias}.key_id = ? AND {alias}.rid = r.rid"
-                joins.parameters.append(key_id)
-                if table == "metrics":
-                    parts += [
-                        f"({alias}.rid IS NULL) * 2 + ({alias}.rid IS NOT NULL AND {alias}.{column} IS NULL)",
-                        f"{alias}.{column} {direction}",
-                    ]
-                else:
-                    # Numbers, then NaN, then text, then missing.
-                    group = (
-                        f"CASE WHEN {alias}.rid IS NULL THEN 3 WHEN {alias}.kind = {schema.NUMBER} THEN 0 "
-                        f"WHEN {alias}.kind = {schema.NAN} THEN 1 ELSE 2 END"
-                    )
-                    text = f"CASE WHEN {alias}.kind = 0 THEN {alias}.value END"
-                    parts += [group, f"{alias}.num {direction}", f"{text} {direction}"]
-            elif where.entity == ast.ATTRIBUTE:
-                value = self._single(where).sql
-                parts += [f"{value} IS NULL", f"{value} {direction}"]
-            else:
+            if where.step is not None:
                 raise NotCompilableError
-        if orders:
-            parts += ["r.start_time DESC", "r.run_id DESC"]
-        else:
-            parts.append("r.position DESC")
-        terms.sql = ", ".join(parts)
-        return joins, terms
-
-
-def _span(op: str, value: str, start: int, end: int) -> Piece:
-    match op:
-        case ast.EQ:
-            return Piece(f"({value} >= ? AND {value} < ?)", [start, end])
-        case ast.NE:
-            return Piece(f"({value} < ? OR {value} >= ?)", [start, end])
-        case ast.LT:
-            return Piece(f"({value} < ?)", [start])
-        case ast.LE:
-            return Piece(f"({value} < ?)", [end])
-        case ast.GT:
-            return Piece(f"({value} >= ?)", [end])
-        case _:
-            return Piece(f"({value} >= ?)", [start])
-
-
-def _in(column: str, values: list[str]) -> Piece:
-    # One JSON parameter: SQLite bounds the number of parameters, not the length of one.
-    return Piece(f"{column} IN (SELECT value FROM json_each(?))", [orjson.dumps(values).decode()])  # noqa: S608
-
-
-def _storable(text: str) -> bool:
-    return "\0" not in text and text.isprintable()
-
-
-def _json_values(where: ast.Field) -> Callable[[str], list[str]]:
-    if where.entity == ast.DATASET:
-
-        def datasets(text: str) -> list[str]:
-            if where.key == "context":
-                found = [(entry.get("tags") or {}).get(CONTEXT_TAG) for entry in orjson.loads(text)]
+            if where.entity in SECTIONS:
+                terms += self._order_of_rows(self._conditions.rows(where), direction, tables)
+            elif where.entity == ast.ATTRIBUTE:
+                value = attribute(where.key)
+                terms += [f"{value} IS NULL", f"{value} {direction}"]
             else:
-                found = [entry.get(where.key) for entry in orjson.loads(text)]
-            return [value for value in found if isinstance(value, str)]
+                column, values = json_column(where), json_once(where)
+                group = self._conditions.call(json_group(values), column)
+                rank = self._conditions.call(json_rank(values), column)
+                terms += [group.sql, f"{rank.sql} {direction}"]
+        return tables, Piece(", ".join([*terms, _NEWEST]))
 
-        return datasets
+    def _order_of_rows(self, rows: list[Values], direction: str, tables: list[str]) -> list[str]:
+        if not rows:
+            return []
+        aliases = []
+        for each in rows:
+            alias = self._aliases.get(Values(each.table, each.base))
+            if alias is None:
+                alias = f"o{len(tables)}"
+                tables.append(f"LEFT JOIN {each.table} {alias} ON {each.of(alias)}")
+            aliases.append(alias)
+        if rows[0].table == "text_rows":
+            alias = aliases[0]
+            nan = f"lower({alias}.value) IN {NAN_TEXTS}"
+            # Numbers, then NaN, then text, then missing.
+            group = (
+                f"CASE WHEN {alias}.id IS NULL THEN 3 WHEN {alias}.num IS NOT NULL THEN 0 "
+                f"WHEN {nan} THEN 1 ELSE 2 END"
+            )
+            text = f"CASE WHEN {alias}.num IS NULL AND NOT {nan} THEN {alias}.value END"
+            return [group, f"{alias}.num {direction}", f"{text} {direction}"]
+        missing = " AND ".join(f"{alias}.id IS NULL" for alias in aliases)
+        value = rows[-1].value(aliases[-1])
+        if len(rows) > 1:
+            value = f"CASE WHEN {aliases[0]}.id IS NOT NULL THEN {aliases[0]}.last ELSE {value} END"
+        return [f"CASE WHEN {missing} THEN 2 ELSE ({value}) IS NULL END", f"{value} {direction}"]
 
-    def section(text: str) -> list[str]:
-        value = lookup(orjson.loads(text), where.key)
-        return value if isinstance(value, list) else [] if value is None else [value]
 
-    return section
+def without_steps(query: Query) -> Query:
+    """Return a query that the index can answer and that matches all that `query` matches, and maybe more.
 
+    Conditions on single steps of a metric are left out, or only ask whether the run has the metric.
 
-def _json_reader(where: ast.Field) -> Callable[[str], bool | None]:
-    values = _json_values(where)
-    return lambda text: True if values(text) else None
+    Example:
+        >>> from gml.index.query import parse, unparse
+        >>> unparse(without_steps(parse("metrics.a@step=1 > 2 and params.b = 'c'")))
+        "metrics.a IS NOT NULL AND params.b = 'c'"
+    """
+    from gml.index.query import Query as Whole
+
+    if query.expression is None:
+        return query
+    terms = query.expression.terms if isinstance(query.expression, ast.And) else (query.expression,)
+    kept: list[ast.Expression] = []
+    for term in terms:
+        if not Whole(term).needs_history:
+            kept.append(term)
+        elif isinstance(term, (ast.Comparison, ast.Membership, ast.Between)):
+            kept.append(ast.IsNull(ast.Field(ast.METRIC, term.field.key), negated=True))
+    return Whole(ast.And(tuple(kept)) if len(kept) > 1 else kept[0] if kept else None)

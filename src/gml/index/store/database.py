@@ -1,39 +1,58 @@
-"""Opening the index: created, brought up to date or rebuilt as needed, by itself."""
+"""The index of a repository: created, brought up to date or made anew as needed, by itself."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import sqlite3
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from gml.domain.errors import NotFoundError, StorageError
+from gml.domain.errors import CorruptError, NotFoundError, StorageError
 from gml.index.store import schema
-from gml.index.store.compile import Compiler
+from gml.index.store.compile import Compiler, NotCompilableError
+from gml.index.store.files import Guard, connect, private, transaction
 from gml.index.store.update import Updater, tree_of
 from gml.ledger.view import RunEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from gml.index.query import Order, Query
     from gml.ledger.view import LedgerView
 
-BUSY_SECONDS: Final = 60.0
+    Progress = Callable[[int], None] | None
+
+T = TypeVar("T")
+
+log = logging.getLogger("gml")
+
+# What SQLite says of statements that are too large for it.
+_TOO_LARGE: Final = ("too large", "stack overflow", "too many", "too big")
+# Damaged runs are tried again by every command, so many at most.
+_RETRIED: Final = 100
+
+
+class _StaleError(Exception):
+    """The file is of another version, or has seen a ledger that is gone: make it anew."""
 
 
 class RunIndex:
-    """The index of one repository, as of one state of its ledger. Open with `RunIndex.open`."""
+    """The index of one repository, as of one state of its ledger. Open with `RunIndex.open`.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
+    Reading never fails because of the index: one that is damaged is made anew, and where its file cannot
+    be used at all, a private one does for as long as the process lives.
+    """
+
+    def __init__(self, path: Path, view: LedgerView, progress: Progress = None) -> None:
+        self._path = path
+        self._view = view
+        self._progress = progress
+        self._guard: Guard | None = None
+        self.connection: sqlite3.Connection = None  # type: ignore[assignment]  # `_open` sets it
 
     @classmethod
-    def open(cls, path: Path, view: LedgerView, progress: Callable[[int], None] | None = None) -> RunIndex:
+    def open(cls, path: Path, view: LedgerView, progress: Progress = None) -> RunIndex:
         """Open the index and bring it up to date with a state of the ledger.
-
-        A missing, damaged or foreign file is made anew. Where the directory cannot be written, an index
-        in memory does.
 
         Args:
             path: the file.
@@ -41,129 +60,173 @@ class RunIndex:
             progress: called with the number of runs read while the index is built.
 
         Raises:
-            StorageError: the path is taken by something that is not a file, or the disk is full.
+            StorageError: another process builds it for minutes, or there is no room for it anywhere.
         """
-        if path.is_dir():
-            raise StorageError(f"the index {path} is a directory", hint="remove it; gml makes it anew")
-        for attempt in (1, 2):
-            connection = None
-            try:
-                connection = _connect(path)
-                index = cls(connection)
-                index._catch_up(view, progress)
-                return index
-            except sqlite3.OperationalError as error:
-                if connection is not None:
-                    connection.close()
-                text = str(error)
-                if "readonly" in text or "unable to open" in text:
-                    return cls._in_memory(view, progress)
-                if "full" in text:
-                    raise StorageError(
-                        f"cannot write the index {path}: {text}", hint="free some space"
-                    ) from None
-                if "locked" in text or attempt == 2:
-                    raise StorageError(f"cannot use the index {path}: {text}", hint="try again") from None
-                _discard(path)
-            except (sqlite3.DatabaseError, NotFoundError):
-                # Damaged, or it refers to objects that are gone: derived data is made anew.
-                if connection is not None:
-                    connection.close()
-                if attempt == 2:
-                    raise
-                _discard(path)
-        raise StorageError(f"cannot use the index {path}")
-
-    @classmethod
-    def _in_memory(cls, view: LedgerView, progress: Callable[[int], None] | None) -> RunIndex:
-        index = cls(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
-        index._catch_up(view, progress)
+        index = cls(path, view, progress)
+        index._open()
         return index
+
+    def _open(self) -> None:
+        try:
+            self._guard = Guard(self._path)
+        except OSError as error:
+            self._open_private(str(error.strerror or error))
+            return
+        reason = ""
+        for _ in range(2):
+            try:
+                self.connection = connect(self._path)
+                self._catch_up()
+                return
+            except sqlite3.Error as error:
+                self._disconnect()
+                reason = str(error)
+                if "locked" in reason:
+                    raise StorageError(
+                        f"another process has kept the index {self._path} locked", hint="try again"
+                    ) from None
+                if _unusable(reason):
+                    break
+            except (_StaleError, NotFoundError) as error:
+                self._disconnect()
+                reason = str(error)
+            except BaseException:
+                self.close()
+                raise
+            if not self._guard.discard():
+                reason = f"{reason}, and other processes use it"
+                break
+        self._open_private(reason)
+
+    def _open_private(self, reason: str) -> None:
+        """Make an index for this process alone."""
+        if self._guard is not None:
+            self._guard.close()
+        log.warning("gml: the index %s cannot be used (%s): reading all runs again", self._path, reason)
+        try:
+            self.connection = private(self._path)
+            try:
+                self._catch_up()
+            except (sqlite3.Error, _StaleError, NotFoundError):
+                self.connection.close()
+                self.connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+                self._catch_up()
+        except sqlite3.Error as error:
+            self._disconnect()
+            raise StorageError(f"there is no room for an index ({error})", hint="free some space") from None
+
+    def _disconnect(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
 
     def close(self) -> None:
         """Close the file."""
-        self.connection.close()
+        self._disconnect()
+        if self._guard is not None:
+            self._guard.close()
 
-    def meta(self, name: str) -> str | None:
-        """Return a fact about the index itself."""
-        row = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def _catch_up(self, view: LedgerView, progress: Callable[[int], None] | None) -> None:
-        if self._version() == schema.VERSION and self.meta("commit") == (view.commit or ""):
+    def _catch_up(self) -> None:
+        view, connection = self._view, self.connection
+        if self._version() == schema.VERSION and self._seen() == (view.commit or ""):
+            damaged = connection.execute("SELECT run_id FROM damage LIMIT ?", (_RETRIED,)).fetchall()
+            readable = [run_id for (run_id,) in damaged if _readable(view, run_id)]
+            if readable:
+                with transaction(connection):
+                    Updater(connection).renew(view, readable)
             return
-        with _transaction(self.connection):
-            if self._version() != schema.VERSION:
-                self._create()
-            seen = self.meta("commit")
-            if seen == (view.commit or ""):
-                return
-            updater = Updater(self.connection)
+        with transaction(connection):
+            version = self._version()
+            if version not in {0, schema.VERSION}:
+                raise _StaleError(f"version {version}")
+            seen = self._seen() if version else ""
+            if version and seen == (view.commit or ""):
+                return  # another process was faster
+            updater = Updater(connection) if version else self._create()
             if not seen:
-                updater.build(view, progress)
+                updater.build(view, self._progress)
             else:
                 tree = tree_of(view, seen)
                 if tree is None:
-                    raise NotFoundError(f"ledger commit {seen} is gone")
+                    raise _StaleError(f"the ledger commit {seen} is gone")
                 updater.advance(view, tree)
-            updater.experiments(view)
-            self._note_damage(updater.damaged)
-            self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('commit', ?)", (view.commit or "",))
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('commit', ?)", (view.commit or "",))
 
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
-    def _create(self) -> None:
-        tables = self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for (name,) in tables:
-            quoted = name.replace('"', '""')
-            self.connection.execute(f'DROP TABLE "{quoted}"')
-        for statement in schema.TABLES.split(";"):
-            if statement.strip():
-                self.connection.execute(statement)
+    def _seen(self) -> str | None:
+        row = self.connection.execute("SELECT value FROM meta WHERE name = 'commit'").fetchone()
+        return None if row is None else str(row[0])
+
+    def _create(self) -> Updater:
+        if self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise _StaleError("it is the database of something else")
+        for statement in schema.statements(schema.TABLES):
+            self.connection.execute(statement)
         self.connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        return Updater(self.connection)
 
-    def _note_damage(self, damaged: dict[str, str]) -> None:
-        for run_id, text in damaged.items():
-            self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"damaged {run_id}", text))
-
-    def damaged(self) -> list[str]:
-        """Return what was wrong with runs that could not be read."""
-        rows = self.connection.execute("SELECT value FROM meta WHERE name LIKE 'damaged %'")
-        return [str(value) for (value,) in rows]
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Return the answer of a question; an index that proves damaged is made anew, once."""
+        try:
+            return question(self.connection)
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "malformed" not in text and "not a database" not in text and "I/O" not in text:
+                raise
+        self._disconnect()
+        if self._guard is not None and self._guard.discard():
+            self._guard.close()
+            self._open()
+        else:
+            self._open_private("it is damaged")
+        return question(self.connection)
 
     # --- look-ups -----------------------------------------------------------------------------
 
+    def damaged(self) -> list[CorruptError]:
+        """Return what is wrong with the runs that could not be read."""
+        rows = self._ask(lambda c: c.execute("SELECT message FROM damage ORDER BY run_id").fetchall())
+        return [CorruptError(message) for (message,) in rows]
+
     def match_ids(self, text: str) -> list[str]:
         """Return the ids of runs that begin or end with a text, newest first."""
-        end, backwards = text + "\x7f", text[::-1]
-        rows = self.connection.execute(
-            "SELECT run_id FROM runs WHERE (run_id >= ? AND run_id < ?) "
-            "OR (backwards >= ? AND backwards < ?) ORDER BY position DESC",
-            (text, end, backwards, backwards + "\x7f"),
+        tail = text[-schema.TAIL :][::-1]
+        rows = self._ask(
+            lambda c: c.execute(
+                "SELECT run_id FROM run_rows WHERE (run_id >= ? AND run_id < ?) "
+                "OR (tail >= ? AND tail < ?) ORDER BY position DESC",
+                (text, text + "\x7f", tail, tail + "\x7f"),
+            ).fetchall()
         )
-        return [run_id for (run_id,) in rows]
+        return [run_id for (run_id,) in rows if run_id.startswith(text) or run_id.endswith(text)]
 
     def match_names(self, name: str) -> list[str]:
         """Return the ids of active runs of a name, newest first."""
-        rows = self.connection.execute(
-            "SELECT run_id FROM runs WHERE run_name = ? AND lifecycle_stage = 'active' "
-            "ORDER BY position DESC",
-            (name,),
+        rows = self._ask(
+            lambda c: c.execute(
+                "SELECT run_id FROM run_rows WHERE run_name = ? AND lifecycle_stage = 'active' "
+                "ORDER BY position DESC",
+                (name,),
+            ).fetchall()
         )
         return [run_id for (run_id,) in rows]
 
     def children(self, run_id: str) -> list[str]:
         """Return the ids of runs nested in a run, oldest first."""
-        rows = self.connection.execute(
-            "SELECT run_id FROM runs WHERE parent = ? ORDER BY position", (run_id,)
+        rows = self._ask(
+            lambda c: c.execute(
+                "SELECT run_id FROM run_rows WHERE parent = ? ORDER BY position", (run_id,)
+            ).fetchall()
         )
         return [child for (child,) in rows]
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return the number of runs by (experiment id, life-cycle stage)."""
-        rows = self.connection.execute(
-            "SELECT experiment_id, lifecycle_stage, count(*) FROM runs GROUP BY 1, 2"
+        rows = self._ask(
+            lambda c: c.execute(
+                "SELECT experiment_id, lifecycle_stage, count(*) FROM run_rows GROUP BY 1, 2"
+            ).fetchall()
         )
         return {(experiment, stage): count for experiment, stage, count in rows}
 
@@ -181,8 +244,8 @@ class RunIndex:
 
         Args:
             query: from `gml.index.query.parse`; None for all.
-            orders: from `parse_order`; none for newest first.
-            now_ms: what relative times refer to.
+            orders: from `parse_order`; none for newest first, by `position`.
+            now_ms: what relative times refer to, milliseconds since the epoch.
             experiments: only runs of these experiment ids.
             stages: only runs of these life-cycle stages.
             limit: at most so many.
@@ -190,48 +253,47 @@ class RunIndex:
         Raises:
             NotCompilableError: the index cannot answer this query; evaluate it run by run.
         """
-        statement = Compiler(self.connection, now_ms).statement(
-            query, orders, experiments=experiments, stages=stages, limit=limit
-        )
-        tests = statement.tests
+        experiments, stages = None if experiments is None else list(experiments), list(stages)
 
-        def ask(number: int, value: Any) -> int | None:
-            answer = tests[number](value)
-            return None if answer is None else int(answer)
+        def answer(connection: sqlite3.Connection) -> list[RunEntry]:
+            for driven in (True, False):
+                statement = Compiler(connection, now_ms).statement(
+                    query, orders, experiments=experiments, stages=stages, limit=limit, driven=driven
+                )
+                if statement is None:
+                    continue
+                found = _run(connection, statement.functions, statement.sql, statement.parameters)
+                if not driven or len(found) == limit:
+                    break
+            return [RunEntry(*row) for row in found]
 
-        self.connection.create_function("gml_test", 2, ask, deterministic=True)
-        rows = self.connection.execute(statement.sql, statement.parameters)
-        return [RunEntry(*row) for row in rows]
+        return self._ask(answer)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+def _run(
+    connection: sqlite3.Connection, functions: list[Callable[[Any], Any]], sql: str, parameters: list[Any]
+) -> list[Any]:
+    def call(number: int, value: Any) -> Any:
+        answer = functions[number](value)
+        return int(answer) if answer.__class__ is bool else answer
+
+    connection.create_function("gml_call", 2, call, deterministic=True)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # Derived data: what a power cut damages is made anew.
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA cache_size = -65536")
-        connection.execute("PRAGMA mmap_size = 1073741824")
-    except sqlite3.Error:
-        connection.close()
+        return connection.execute(sql, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if any(text in str(error) for text in _TOO_LARGE):
+            raise NotCompilableError from None
         raise
-    return connection
 
 
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _readable(view: LedgerView, run_id: str) -> bool:
+    """Whether a run that was damaged can be read now."""
     try:
-        yield
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+        return view.run(run_id) is not None
+    except Exception:  # noqa: BLE001 - whatever it is, it was noted when it was found
+        return False
 
 
-def _discard(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        with contextlib.suppress(OSError):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+def _unusable(reason: str) -> bool:
+    """Whether a message of SQLite is about the place of the file, not its content."""
+    return any(text in reason for text in ("readonly", "unable to open", "full", "I/O"))

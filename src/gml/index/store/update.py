@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import gc
-import math
 from array import array
+from contextlib import contextmanager, suppress
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
-from gml.domain.errors import CorruptError, FormatError, NotFoundError
-from gml.domain.ids import is_time_ordered
+from gml.domain.errors import CorruptError, GmlError, NotFoundError
 from gml.git import trees
-from gml.index.as_mlflow import mlflow_tags
-from gml.index.query.fields import number_of
 from gml.index.store import schema
+from gml.index.store.rows import MISSHAPEN, Rows
+from gml.ledger.codec import decode
 from gml.ledger.layout import run_of_path
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator
 
-    from gml.domain.run import Run
     from gml.ledger.view import LedgerView, RunEntry
 
-CHUNK: Final = 5_000
+# The rows of so many runs are sorted and inserted together: about 60 MB of Python objects.
+CHUNK: Final = 10_000
 
-_by_key: Final = itemgetter(0)
-_RUN_COLUMNS: Final = (
-    "rid", "run_id", "backwards", "position", "record", "folder", "run_name", "experiment_id", "status",
-    "user_id", "start_time", "end_time", "lifecycle_stage", "dirty", "parent", "source", "environment",
-    "inputs", "key_ids",
-)  # fmt: skip
-_INSERT_RUN: Final = (
-    f"INSERT INTO runs ({', '.join(_RUN_COLUMNS)}) VALUES ({', '.join('?' * len(_RUN_COLUMNS))})"  # noqa: S608
-)
+_by_id: Final = itemgetter(0)
 
 
 class Updater:
@@ -47,152 +37,151 @@ class Updater:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._keys: dict[tuple[int, str], int] = {
-            (section, key): key_id
-            for key_id, section, key in connection.execute("SELECT key_id, section, key FROM keys")
-        }
-        self._next_rid = connection.execute("SELECT coalesce(max(rid), 0) + 1 FROM runs").fetchone()[0]
-        self.damaged: dict[str, str] = {}
+        self._keys: dict[tuple[int, str], int] = {}
+        self._next_rid = connection.execute("SELECT coalesce(max(rid), 0) + 1 FROM run_rows").fetchone()[0]
 
     def build(self, view: LedgerView, progress: Callable[[int], None] | None = None) -> None:
         """Fill empty tables from the whole ledger."""
         done = 0
-        # Millions of small tuples and no cycles: the collector would only look at them again and again.
-        collects = gc.isenabled()
-        gc.disable()
-        try:
+        with _no_collection():
             # Oldest first, so that rows are appended to the tables in their order.
             for chunk in _chunks(reversed(list(view.entries()))):
-                self._insert(self._load(view, chunk))
+                self._insert(view, chunk)
                 done += len(chunk)
                 if progress is not None:
                     progress(done)
-        finally:
-            if collects:
-                gc.enable()
-        for statement in schema.INDEXES.split(";"):
-            if statement.strip():
-                self._connection.execute(statement)
+        for statement in schema.statements(schema.INDEXES):
+            self._connection.execute(statement)
+        self._experiments(view)
 
     def advance(self, view: LedgerView, seen_tree: str | None) -> int:
         """Bring the tables from one ledger tree to another; returns the number of runs touched."""
         touched: dict[str, None] = {}
+        experiments = False
         for path, _, _ in trees.walk(view.store, seen_tree, view.tree):
             run_id = run_of_path(path)
             if run_id is not None:
                 touched[run_id] = None
-        for chunk in _chunks(iter(touched)):
-            self._remove(chunk)
-            entries = [entry for run_id in chunk if (entry := view.entry(run_id)) is not None]
-            self._insert(self._load(view, entries))
+            experiments = experiments or path.startswith("experiments/")
+        self.renew(view, chain(touched, self._damaged() - touched.keys()))
+        if experiments:
+            self._experiments(view)
         return len(touched)
 
-    def experiments(self, view: LedgerView) -> None:
-        """Replace the table of experiment names."""
-        self._connection.execute("DELETE FROM experiments")
-        rows = [(e.experiment_id, e.name) for e in view.experiments()]
-        self._connection.executemany("INSERT INTO experiments VALUES (?, ?)", rows)
+    def renew(self, view: LedgerView, run_ids: Iterable[str]) -> None:
+        """Read some runs again; those that are not in the ledger any more disappear."""
+        with _no_collection():
+            for chunk in _chunks(run_ids):
+                self._remove(chunk)
+                entries = [entry for run_id in chunk if (entry := view.entry(run_id)) is not None]
+                self._insert(view, entries)
 
-    def _load(self, view: LedgerView, entries: Iterable[RunEntry]) -> list[tuple[RunEntry, Run]]:
-        out = []
-        for entry in entries:
-            try:
-                out.append((entry, view.load(entry)))
-            except (CorruptError, FormatError) as error:
-                self.damaged[entry.run_id] = str(error)
-        return out
+    def _damaged(self) -> set[str]:
+        # What a damaged run lacks may have arrived: an object, a manifest.
+        return {run_id for (run_id,) in self._connection.execute("SELECT run_id FROM damage")}
+
+    def _experiments(self, view: LedgerView) -> None:
+        """Replace the table of experiment names; a damaged experiment has none."""
+        rows = {"0": "Default"}
+        for name in view.names("experiments"):
+            with suppress(GmlError, *MISSHAPEN):
+                experiment = view.experiment(name.removesuffix(".json"))
+                if experiment is not None:
+                    rows[experiment.experiment_id] = experiment.name
+        self._connection.execute("DELETE FROM experiment_rows")
+        self._connection.executemany("INSERT INTO experiment_rows VALUES (?, ?)", list(rows.items()))
 
     def _remove(self, run_ids: list[str]) -> None:
-        execute = self._connection.execute
+        execute, many = self._connection.execute, self._connection.executemany
+        many("DELETE FROM damage WHERE run_id = ?", [(run_id,) for run_id in run_ids])
         for run_id in run_ids:
-            row = execute("SELECT rid, key_ids FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-            if row is None:
-                continue
-            rid, key_ids = row
-            held = array("I")
-            held.frombytes(key_ids)
-            pairs = [(key_id, rid) for key_id in held]
-            self._connection.executemany("DELETE FROM metrics WHERE key_id = ? AND rid = ?", pairs)
-            self._connection.executemany("DELETE FROM texts WHERE key_id = ? AND rid = ?", pairs)
-            execute("DELETE FROM runs WHERE rid = ?", (rid,))
+            found = execute(
+                "SELECT rid, key_ids FROM run_rows JOIN details USING (rid) WHERE run_id = ?", (run_id,)
+            ).fetchall()
+            for rid, key_ids in found:
+                held = array("I")
+                held.frombytes(key_ids)
+                ids = [((key_id << schema.SHIFT) + rid,) for key_id in held]
+                many("DELETE FROM metric_rows WHERE id = ?", ids)
+                many("DELETE FROM text_rows WHERE id = ?", ids)
+                execute("DELETE FROM details WHERE rid = ?", (rid,))
+                execute("DELETE FROM run_rows WHERE rid = ?", (rid,))
 
-    def _insert(self, loaded: list[tuple[RunEntry, Run]]) -> None:
-        runs: list[tuple[Any, ...]] = []
-        metrics: list[tuple[Any, ...]] = []
-        texts: list[tuple[Any, ...]] = []
-        key_id = self._key_id
-        for entry, run in loaded:
-            rid = self._next_rid
-            self._next_rid += 1
-            held = array("I")
-            for key, m in run.metrics.items():
-                held.append(key_id(schema.METRIC, key))
-                if m.count == 1:
-                    last = _real(m.last)
-                    metrics.append((held[-1], rid, last, last, last, 1, m.step))
-                else:
-                    values = _real(m.last), _real(m.min), _real(m.max)
-                    metrics.append((held[-1], rid, *values, m.count, m.step))
-            for section, pairs in ((schema.PARAM, run.params), (schema.TAG, mlflow_tags(run))):
-                for key, value in pairs.items():
-                    held.append(key_id(section, key))
-                    texts.append((held[-1], rid, *_kind(value), value))
-            runs.append((*_run_row(rid, entry, run), held.tobytes()))
-        # In the order of the tables' keys the rows of a chunk go to few pages.
-        metrics.sort(key=_by_key)
-        texts.sort(key=_by_key)
+    def _insert(self, view: LedgerView, entries: list[RunEntry]) -> None:
+        rows = Rows(self._key_id)
+        damaged = []
+        for entry in entries:
+            try:
+                _read(view, entry, rows, self._next_rid)
+            except GmlError as error:
+                damaged.append((entry.run_id, str(error)))
+            else:
+                self._next_rid += 1
+        # In the order of their ids the rows of a chunk go to few pages.
+        rows.metrics.sort(key=_by_id)
+        rows.texts.sort(key=_by_id)
         many = self._connection.executemany
-        many(_INSERT_RUN, runs)
-        many("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?)", metrics)
-        many("INSERT INTO texts VALUES (?, ?, ?, ?, ?)", texts)
+        many("INSERT OR REPLACE INTO damage VALUES (?, ?)", damaged)
+        many("INSERT INTO run_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows.runs)
+        many("INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?)", rows.details)
+        many("INSERT INTO metric_rows VALUES (?, ?, ?, ?, ?, ?)", rows.metrics)
+        many("INSERT INTO text_rows VALUES (?, ?, ?)", rows.texts)
 
     def _key_id(self, section: int, key: str) -> int:
         found = self._keys.get((section, key))
         if found is None:
-            cursor = self._connection.execute("INSERT INTO keys (section, key) VALUES (?, ?)", (section, key))
-            found = int(cursor.lastrowid or 0)
+            row = self._connection.execute(
+                "SELECT key_id FROM keys WHERE section = ? AND key = ?", (section, key)
+            ).fetchone()
+            if row is None:
+                cursor = self._connection.execute(
+                    "INSERT INTO keys (section, key) VALUES (?, ?)", (section, key)
+                )
+                found = int(cursor.lastrowid or 0)
+            else:
+                found = int(row[0])
             self._keys[section, key] = found
         return found
 
 
-def _run_row(rid: int, entry: RunEntry, run: Run) -> tuple[Any, ...]:
-    dirty = run.source.get("dirty")
-    return (
-        rid,
-        run.run_id,
-        run.run_id[::-1],
-        position(run.run_id, run.start_time),
-        entry.record,
-        entry.folder,
-        run.name,
-        run.experiment_id,
-        run.status,
-        run.user,
-        run.start_time,
-        run.end_time,
-        run.lifecycle_stage,
-        int(dirty) if isinstance(dirty, bool) else None,
-        run.parent_run_id,
-        orjson.dumps(dict(run.source)).decode(),
-        orjson.dumps(dict(run.environment)).decode(),
-        orjson.dumps([dict(entry) for entry in run.inputs]).decode() if run.inputs else "[]",
+def _read(view: LedgerView, entry: RunEntry, rows: Rows, rid: int) -> None:
+    """Add one run to the rows; raises GmlError where it is damaged."""
+    plain = entry.record is not None and (
+        entry.folder is None or trees.lookup(view.store, entry.folder, "edits") is None
     )
+    if plain and entry.record is not None:
+        try:
+            data = view.store.read(entry.record)[1]
+        except GmlError:
+            plain = False  # `load` says it with the path
+        else:
+            path = f"the record of run {entry.run_id}"
+            record = decode(data, path, "gml-run", 1)
+            if "artifact_manifest" not in record:
+                rows.add_record(rid, entry, record)
+                return
+    try:
+        run = view.load(entry)
+    except MISSHAPEN as error:
+        if isinstance(error, GmlError):
+            raise
+        raise CorruptError(
+            f"run {entry.run_id} is not as the format says ({type(error).__name__}: {error})",
+            hint="`gml doctor` names all damage",
+        ) from None
+    rows.add_run(rid, entry, run)
 
 
-def position(run_id: str, start_time: int) -> str:
-    """Return what runs are ordered by where nobody asks for an order."""
-    return run_id if is_time_ordered(run_id) else f"{max(0, start_time):012x}-{run_id}"
-
-
-def _kind(value: str) -> tuple[int, float | None]:
-    number = number_of(value)
-    if number is None:
-        return schema.TEXT, None
-    return (schema.NAN, None) if math.isnan(number) else (schema.NUMBER, number)
-
-
-def _real(value: float) -> float | None:
-    return None if math.isnan(value) else value
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the garbage collector: millions of small tuples and no cycles, it would only look at them."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
