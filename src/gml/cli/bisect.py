@@ -11,7 +11,7 @@ from gml.cli.common import json_option, open_reader, open_workspace, report_dama
 from gml.cli.output import emit_json, number
 
 if TYPE_CHECKING:
-    from gml.tracking.code.bisect import Outcome, Plan, Verdict
+    from gml.tracking.code.verdicts import Outcome, Plan, Verdict
     from gml.tracking.reader import Reader
 
 SHOWN = 12
@@ -59,7 +59,8 @@ def bisect_command(
       gml bisect metrics.auc --good v1.2 --bad main
       gml bisect auc --good v1.2 --threshold 0.9 --run 'gml log -x churn -- python train.py'
     """
-    from gml.tracking.code import bisect as code_bisect
+    from gml.tracking.code import verdicts
+    from gml.tracking.code.bisect import bisect
     from gml.tracking.code.execute import commit_runner, split_command
     from gml.tracking.code.values import metric_of
 
@@ -68,14 +69,14 @@ def bisect_command(
     workspace = open_workspace()
     reader = open_reader(workspace)
     ids = experiment_ids(reader, experiments) if not argv else _known(reader, experiments)
-    plan = code_bisect.Plan(good, bad, wanted, higher, threshold, how, everything, ids)
+    plan = verdicts.Plan(good, bad, wanted, higher, threshold, how, everything, ids)
     if argv is None:
-        found = code_bisect.bisect(reader, plan)
+        found = bisect(reader, plan)
     else:
         with commit_runner(workspace, argv, wanted, lambda: open_reader(workspace), ids) as execute:
-            found = code_bisect.bisect(reader, plan, execute=execute, report=_progress)
+            found = bisect(reader, plan, execute=execute, report=_progress)
     if as_json:
-        emit_json(code_bisect.as_json(found, plan))
+        emit_json(verdicts.as_json(found, plan))
     else:
         _print(reader, found, plan)
     tell(found.notes)
@@ -94,7 +95,7 @@ def _known(reader: Reader, experiments: tuple[str, ...]) -> set[str] | None:
 def _progress(verdict: Verdict, left: int) -> None:
     value = f" ({number(verdict.value)})" if verdict.value is not None else f": {verdict.reason}"
     source = "run now" if verdict.executed else "recorded"
-    more = f", {left} commits left" if left else ""
+    more = f", {left} commit{'s' * (left > 1)} left" if left else ""
     click.echo(f"gml: {verdict.commit[:10]} {verdict.verdict}{value}, {source}{more}", err=True)
 
 

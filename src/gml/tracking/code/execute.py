@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import GmlError, NotFoundError, UsageError
 from gml.domain.run import FINISHED
-from gml.tracking.code.bisect import Attempt
 from gml.tracking.code.facts import facts_of
 from gml.tracking.code.values import Measured
+from gml.tracking.code.verdicts import Attempt
 from gml.tracking.start import ENV_ACTIVE, ENV_JOURNAL, ENV_RUN_ID
 
 if TYPE_CHECKING:

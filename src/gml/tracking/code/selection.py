@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -91,17 +92,7 @@ def select_runs(
         )
         return Selected(found)
     facts = read_facts(reader, experiments, stages)
-    wanted: Collection[str]
-    loaded: dict[str, Run] = {}
-    if query is None and not orders:
-        wanted = facts
-    elif reader.past or reader.live or _needs_history(query, orders):
-        runs = reader.search(query, orders, now_ms=now_ms, experiments=experiments, stages=stages)
-        loaded = {run.run_id: run for run in runs}
-        wanted = loaded
-    else:
-        entries = reader.index.search(query, orders, now_ms=now_ms, experiments=experiments, stages=stages)
-        wanted = [entry.run_id for entry in entries]
+    wanted, loaded = _matching(reader, query, orders, facts, now_ms, experiments, stages)
     notes: list[str] = []
     chosen = [facts[run_id] for run_id in wanted if run_id in facts]
     for keep in _filters(reader, selection, facts, now_ms, notes):
@@ -116,8 +107,29 @@ def select_runs(
     return Selected(found, notes)
 
 
-def _needs_history(query: Query | None, orders: Sequence[Order]) -> bool:
-    return (query is not None and query.needs_history) or any(o.field.step is not None for o in orders)
+def _matching(
+    reader: Reader,
+    query: Query | None,
+    orders: Sequence[Order],
+    facts: dict[str, Facts],
+    now_ms: int,
+    experiments: Collection[str] | None,
+    stages: Collection[str],
+) -> tuple[Collection[str], dict[str, Run]]:
+    """Return the ids of the runs that match a query, in order, and what of them was loaded for it."""
+    from gml.index.store.compile import NotCompilableError
+
+    if query is None and not orders:
+        return facts, {}
+    if not reader.past and not reader.live:
+        with suppress(NotCompilableError):
+            entries = reader.index.search(
+                query, orders, now_ms=now_ms, experiments=experiments, stages=stages
+            )
+            return [entry.run_id for entry in entries], {}
+    runs = reader.search(query, orders, now_ms=now_ms, experiments=experiments, stages=stages)
+    loaded = {run.run_id: run for run in runs}
+    return loaded, loaded
 
 
 def _load(reader: Reader, run_id: str) -> Run | None:

@@ -99,10 +99,10 @@ def metric_of(text: str, higher: bool | None = None) -> Metric:
         field = orders[0].field
         if len(orders) > 1 or orders[0].descending:
             raise UsageError(f"{text!r} is not one metric", hint="such as metrics.auc")
-    elif _KEY.fullmatch(text):
-        field = parse_sort(f"metrics.{text}")[0].field
     elif head in {"param", "params", "tag", "tags", "attribute", "attributes"} or not text:
         raise UsageError(f"{text!r} is not a metric", hint="such as metrics.auc")
+    elif _KEY.fullmatch(text):
+        field = parse_sort(f"metrics.{text}")[0].field
     else:
         field = ast.Field(ast.METRIC, text, exact=True)
     if field.entity != ast.METRIC or field.step is not None:
