@@ -70,6 +70,7 @@ def test_two_runs_of_one_name_are_ambiguous(gml):
         (["tag", "@", "novalue"], "is not key=value"),
         (["exp", "create", ""], "must be text and not empty"),
         (["exp", "rm", "Default"], "cannot be deleted"),
+        (["exp", "rename", "Default", "base"], "cannot be renamed"),
         (["artifacts", "cat", "@", "../../etc/passwd"], "has no artifact"),
         (["artifacts", "put", "@", "nothing"], "does not exist"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -188,6 +189,15 @@ def test_starting_imports_nothing_heavy(repo):
     assert repo.python(script).splitlines()[-1] == "[]"
 
 
+def test_a_reader_that_leaves_early_is_no_error(gml, start):
+    gml("log", "--", "true")
+    child = start("ls", "--json")
+    child.stdout.close()
+    assert child.wait(60) in {0, 141}
+    assert child.stderr.read() == b""
+    child.stderr.close()
+
+
 def test_help_and_version(gml):
     assert gml("--version").out.startswith("gml ")
     assert "gml log" in gml("--help").out
@@ -195,9 +205,7 @@ def test_help_and_version(gml):
 
 
 def test_the_module_runs_without_a_git_command_on_the_path(gml, repo):
-    from conftest import GML
-
-    environ = {"PATH": str(GML.parent)}
+    environ = {"PATH": sysconfig.get_path("scripts")}
     done = subprocess.run(
         [sys.executable, "-m", "gml", "log", "-n", "no-git", "--", sys.executable, "-c", "print(1)"],
         cwd=repo.path, env={**repo.env(), **environ}, capture_output=True, text=True, check=False,

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import re
 import signal
+import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +40,16 @@ def test_a_command_becomes_a_run_with_its_arguments_code_and_output(gml, repo):
     assert set(run["artifacts"]) == {"logs/stdout.txt", "logs/stderr.txt"}
     assert gml("artifacts", "cat", "@", "logs/stderr.txt").out == "err\n"
     assert repo.git("show", f"{run['source']['snapshot']}:train.py").startswith("import sys")
+
+
+def test_secrets_in_arguments_are_masked_everywhere(gml, repo):
+    gml("log", "--", "true", "--api-key", "abc123", "--password=hunter2", "pg://me:sesame@host/db")
+    run = gml("show", "--json").json
+    assert run["params"]["api-key"] == "***"
+    assert run["source"]["argv"] == ["true", "--api-key", "***", "--password=***", "pg://***@host/db"]
+    gml("rm", "@")
+    record = repo.git("log", "-p", "refs/gml/ledger", "--", "runs")
+    assert not any(secret in record for secret in ("abc123", "hunter2", "sesame"))
 
 
 def test_its_own_arguments_are_not_taken_when_told_so(gml):
@@ -204,8 +221,6 @@ def test_artifacts_that_are_missing_are_named_and_do_not_change_the_exit_code(gm
 
 
 def test_the_environment_of_another_python_is_recorded(gml, repo, tmp_path):
-    import subprocess
-
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(tmp_path / "other")], check=True)
     gml("log", "--", tmp_path / "other" / "bin" / "python", "-c", "pass")
     environment = gml("show", "--json").json["environment"]
@@ -213,24 +228,48 @@ def test_the_environment_of_another_python_is_recorded(gml, repo, tmp_path):
     assert "click" not in environment["packages"]
 
 
-def test_a_terminal_is_a_terminal_for_the_command_too(repo):
-    import os
-    import pty
-    import subprocess
-    import sysconfig
-    from pathlib import Path
+@pytest.fixture
+def on_terminal(repo):
+    """Return a function that runs `gml` on a pseudo-terminal and returns what appears on it."""
 
-    script = Path(sysconfig.get_path("scripts")) / "gml"
+    def run(*args: str) -> str:
+        leader, follower = pty.openpty()
+        script = Path(sysconfig.get_path("scripts")) / "gml"
+        child = subprocess.Popen(
+            [script, *args], cwd=repo.path, env=repo.env(), stdin=follower, stdout=follower, stderr=follower
+        )
+        os.close(follower)
+        said = b""
+        with contextlib.suppress(OSError):
+            while data := os.read(leader, 1000):
+                said += data
+        os.close(leader)
+        assert child.wait(60) == 0, said
+        return said.decode().replace("\r\n", "\n")
 
-    leader, follower = pty.openpty()
-    child = subprocess.Popen(
-        [str(script), "log", "-q", "--", PYTHON, "-c", "import sys; print(sys.stdout.isatty(), sys.stderr.isatty())"],
-        cwd=repo.path, env=repo.env(), stdin=follower, stdout=follower, stderr=follower,
-    )  # fmt: skip
-    os.close(follower)
-    said = b""
-    while b"\n" not in said:
-        said += os.read(leader, 1000)
-    child.wait(60)
-    os.close(leader)
-    assert said.strip() == b"True True"
+    return run
+
+
+def test_a_terminal_is_a_terminal_for_the_command_too(on_terminal):
+    said = on_terminal(
+        "log", "-q", "--", PYTHON, "-c", "import sys; print(sys.stdout.isatty(), sys.stderr.isatty())"
+    )
+    assert said == "True True\n"
+
+
+def test_on_a_terminal_the_lines_of_both_streams_keep_their_order(on_terminal, gml):
+    lines = "for i in 1 2 3 4 5; do echo out$i; echo err$i >&2; done"
+    said = on_terminal("log", "-q", "--", "bash", "-c", lines)
+    assert said == "".join(f"out{i}\nerr{i}\n" for i in range(1, 6))
+    assert gml("artifacts", "cat", "@", "logs/stdout.txt").out == said
+
+
+def test_tables_on_a_terminal_fit_and_have_no_colour_when_told_so(on_terminal, gml, monkeypatch):
+    gml("log", "-p", "lr=0.1", "--", "true")
+    assert re.search(r"\x1b\[3\d", on_terminal("ls"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    said = on_terminal("ls")
+    assert not re.search(r"\x1b\[3\d", said)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    assert all(len(line) <= 60 for line in plain.split("\n"))

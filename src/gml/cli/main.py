@@ -91,6 +91,8 @@ def cli(ctx: click.Context, repo: str | None) -> None:
       gml diff @~1 @
     """
     ctx.obj = repo
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 class _Lines(logging.Handler):
@@ -112,7 +114,10 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
-        result: Any = cli.main(args, prog_name="gml", standalone_mode=False)
+        # Not `cli.main`: it turns a reader that has left into exit code 1.
+        with cli.make_context("gml", list(sys.argv[1:] if args is None else args)) as context:
+            result: Any = cli.invoke(context)
+        sys.stdout.flush()
     except GmlError as error:
         if os.environ.get("GML_DEBUG"):
             raise
@@ -122,8 +127,8 @@ def run(args: list[str] | None = None) -> int:
         click.echo(error.format_message())
         return 0
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        where = f" (see `{context.command_path} --help`)" if context is not None else ""
+        asked = getattr(error, "ctx", None)
+        where = f" (see `{asked.command_path} --help`)" if asked is not None else ""
         click.echo(f"gml: {error.format_message().rstrip('.')}{where}", err=True)
         return 2
     except click.exceptions.Exit as leave:

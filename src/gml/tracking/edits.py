@@ -192,6 +192,10 @@ def edit_experiment(
 
     def build(view: LedgerView) -> Batch:
         name = changes.get("name")
+        if name is not None and wanted == DEFAULT_EXPERIMENT_ID:
+            raise ConflictError(
+                "the Default experiment cannot be renamed", hint="create one: gml exp create NAME"
+            )
         if name is not None:
             taken = view.experiment_named(check_experiment_name(name))
             if taken is not None and taken.experiment_id != wanted:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
+from gml import fs
 from gml.domain.errors import GmlError, InvalidValueError
 from gml.domain.names import (
     MAX_PARAM_VALUE,
@@ -86,6 +87,7 @@ class Recorder:
         self._prefixes: dict[str, bytes] = {}
         self._lock = threading.RLock()
         self._fold: SessionFold | None = None
+        self._durable_name = False
         self._at_end: list[Callable[[], object]] = []
         self._checkpoint = checkpoint
         self._next_checkpoint = time.monotonic() + checkpoint
@@ -230,6 +232,10 @@ class Recorder:
             return
         self._own.sync()
         self._membership.shared.appender.sync()
+        if not self._durable_name:
+            self._durable_name = True
+            for directory in (self.path, self.path.parent):
+                fs.fsync_directory(directory)
         if self.owner and self._checkpoint > 0 and time.monotonic() >= self._next_checkpoint:
             self.checkpoint()
 

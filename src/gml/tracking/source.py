@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import GmlError
+from gml.tracking.capture.keys import clean_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,12 +52,28 @@ def capture_source(workspace: Workspace, command: Sequence[str] | None, *, kind:
     """
     code = _code(workspace)
     argv = list(command) if command is not None else [sys.argv[0] if sys.argv else "", *sys.argv[1:]]
-    facts = {"type": kind, "name": _name(argv), "argv": [arg[:2_000] for arg in argv[:200]]}
+    facts: dict[str, Any] = {"type": kind, "name": _name(argv), "argv": _without_secrets(argv[:200])}
     facts["cwd"] = _relative(Path.cwd(), workspace.store.location.worktree)
     identity = workspace.store.identity()
     if identity is not None:
         facts["author"] = f"{identity.name} <{identity.email}>"
     return Source(facts | code.facts, code.patch)
+
+
+def _without_secrets(argv: list[str]) -> list[str]:
+    """Return a command line with the values masked that are masked as params."""
+    out: list[str] = []
+    option = ""
+    for arg in argv:
+        name, equals, value = arg.partition("=")
+        if option:
+            out.append(clean_value(option, arg)[:2_000])
+        elif equals:
+            out.append(f"{name}={clean_value(name.lstrip('-'), value)}"[:2_000])
+        else:
+            out.append(clean_value("", arg)[:2_000])
+        option = name.lstrip("-") if arg.startswith("-") and not equals else ""
+    return out
 
 
 def _name(argv: list[str]) -> str:

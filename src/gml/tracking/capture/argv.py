@@ -53,6 +53,9 @@ def _values_at(words: list[str], position: int) -> list[str]:
     """Return the words that belong to an option: one, or as many as are numbers, or none."""
     if position >= len(words) or _is_option(words[position]) or words[position] == "--":
         return []
+    if _OVERRIDE.fullmatch(words[position]) is not None:
+        # `--amp model.depth=4`: a flag and an assignment, as every parser of such lines reads it.
+        return []
     end = position + 1
     if is_number(words[position]):
         while end < len(words) and is_number(words[end]):

@@ -20,7 +20,14 @@ from gml.domain.run import FAILED, FINISHED, KILLED
 from gml.tracking.capture.argv import params_from_argv
 from gml.tracking.capture.patterns import MetricPattern
 from gml.tracking.launch.files import WatchedFiles, collect_artifacts
-from gml.tracking.launch.streams import LineFeeder, LogKeeper, Relay, copy_window_size, drain
+from gml.tracking.launch.streams import (
+    LineFeeder,
+    LogKeeper,
+    Relay,
+    copy_window_size,
+    drain,
+    same_terminal,
+)
 from gml.tracking.start import ENV_ACTIVE, ENV_JOURNAL, ENV_RUN_ID, NewRun, start_new
 
 if TYPE_CHECKING:
@@ -179,7 +186,11 @@ def _relays(recorder: Recorder, launch: Launch, patterns: list[MetricPattern]) -
                     log.warning("gml: %s", error)
 
     relays = []
-    for name, fd in (("stdout.txt", 1), ("stderr.txt", 2)):
+    streams = [("stdout.txt", 1), ("stderr.txt", 2)]
+    if same_terminal(1, 2):
+        # One stream, so that the lines of both stay in their order, as they do without gml.
+        streams = streams[:1]
+    for name, fd in streams:
         sinks: list[LogKeeper | LineFeeder] = []
         if launch.keep_output:
             sinks.append(LogKeeper(recorder.path / LOGS / name))
@@ -203,7 +214,7 @@ def _spawn(
             list(command),
             executable=executable,
             stdout=relays[0].child_end,
-            stderr=relays[1].child_end,
+            stderr=relays[-1].child_end,
             env=environ,
         )
     finally:

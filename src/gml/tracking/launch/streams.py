@@ -149,6 +149,11 @@ def _is_terminal(fd: int) -> bool:
         return False
 
 
+def same_terminal(one: int, two: int) -> bool:
+    """Whether two file descriptors are the same terminal."""
+    return _is_terminal(one) and _is_terminal(two) and os.ttyname(one) == os.ttyname(two)
+
+
 def _open_terminal(like: int) -> tuple[int, int]:
     import pty
     import termios
