@@ -118,6 +118,28 @@ def test_files_that_the_command_did_not_touch_are_not_taken(gml, repo):
     assert gml("show", "--json").json["metrics"] == {}
 
 
+def test_system_use_is_sampled_when_asked_for(gml):
+    gml("log", "--system", "0.05", "--", "python", "-c", "sum(range(10**7))")
+    metrics = gml("show", "--json").json["metric_summary"]
+    assert metrics["system/memory_bytes"]["max"] > 1_000_000
+    assert metrics["system/cpu_percent"]["count"] >= 1
+
+
+def test_a_running_command_is_committed_at_checkpoints(gml, start, repo):
+    script = (
+        "import gml, subprocess, time\ngml.log_metric('a', 1)\nend = time.monotonic() + 60\n"
+        "args = ['git', 'rev-parse', '-q', '--verify', 'refs/gml/ledger']\n"
+        "while subprocess.run(args, capture_output=True).returncode and time.monotonic() < end: pass\n"
+        "gml.log_metric('a', 2, step=1)"
+    )
+    gml("log", "-n", "long", "--", "python", "-c", script, GML_CHECKPOINT="0.5")
+    subjects = repo.git("log", "--format=%s", "refs/gml/ledger").split("\n")
+    assert [subject.split()[-1] for subject in subjects][:1] == ["FINISHED"]
+    assert "RUNNING" in [subject.split()[-1] for subject in subjects]
+    run = gml("show", "long", "--json").json
+    assert (run["metrics"], run["metric_summary"]["a"]["count"]) == ({"a": 2.0}, 2)
+
+
 def test_metrics_come_from_the_output(gml):
     script = "for i in 1 2 3; do echo \"epoch $i: loss=0.$i\"; done; echo 'score is 0.75'"
     gml("log", "--capture", "auto", "--capture", r"score=score is ([\d.]+)", "--", "bash", "-c", script)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-READ_SIZE: Final = 4 * 1024 * 1024
+READ_SIZE: Final = 1024 * 1024
 _HEADER_KEYS: Final = ("experiment_id", "name", "user", "start_time")
 
 
