@@ -1,7 +1,7 @@
 # Every target works in the environment that is active; `make setup` fills it.
 PYTHON ?= python
 
-.PHONY: help setup test test-heavy lint format types imports docs ci
+.PHONY: help setup test test-heavy bench lint format types imports docs ci
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -15,6 +15,9 @@ test:  ## Run the tests
 
 test-heavy:  ## Run the tests that are slow or need large packages
 	$(PYTHON) -m pytest -m heavy
+
+bench:  ## Measure, beside MLflow where it is installed (ten minutes)
+	$(PYTHON) benchmarks/run.py
 
 lint:  ## Check style
 	$(PYTHON) -m ruff check
