@@ -15,8 +15,8 @@ GML = Path(sysconfig.get_path("scripts")) / "gml"
 
 CORPUS = [
     "<script>window.pwned=1</script>",
-    "<img src=x onerror=\"window.pwned=1\">",
-    "\"><svg onload=window.pwned=1>",
+    '<img src=x onerror="window.pwned=1">',
+    '"><svg onload=window.pwned=1>',
     "' onmouseover='window.pwned=1",
     "</style><script>window.pwned=1</script>",
     "</title><script>window.pwned=1</script>",

@@ -4,10 +4,10 @@ import html
 import re
 
 import pytest
-from conftest import CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import CORPUS
 from gml.domain.metrics import MetricSummary
 from gml.domain.run import HistoryPart, Run
 from gml.tracking.report.markdown import LIMIT, length, markdown
@@ -18,7 +18,8 @@ from gml.tracking.report.text import in_html, in_markdown, visible
 class NoReader:
     """A reader of runs that have everything in their records."""
 
-    live: dict = {}
+    def __init__(self):
+        self.live = {}
 
 
 def made(run_id, params=(), metrics=(), tags=(), name="n"):
@@ -137,9 +138,7 @@ def test_many_runs_fit(count):
 def test_text_of_the_user_stays_text():
     params = dict(zip(CORPUS, reversed(CORPUS), strict=True)) | {text: text for text in CORPUS}
     runs = [made(f"r{n}", params | {"x": str(n)}, name=text) for n, text in enumerate(CORPUS[:8])]
-    runs.append(
-        made("last", {key: "other" for key in params}, {key: [1, 2] for key in CORPUS}, CORPUS and {})
-    )
+    runs.append(made("last", dict.fromkeys(params, "other"), {key: [1, 2] for key in CORPUS}, CORPUS and {}))
     patch = "diff --git a/x b/x\n@@ -0,0 +1,99 @@\n" + "".join(
         f"+{line}\n" for text in CORPUS for line in text.split("\n")
     )

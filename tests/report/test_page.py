@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from conftest import CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_markdown import made, report
 
+from conftest import CORPUS
 from gml.tracking.report.page import MAX_CHARTS, MAX_PATCH_LINES, page
 from gml.tracking.report.svg import chart, scale
 

@@ -43,6 +43,15 @@ def state_of(reader):
     }
 
 
+def fresh(repo, **environ):
+    """Return the repository without its ledger: every example begins with none."""
+    space = repo.workspace(**environ)
+    tip = space.ledger.tip()
+    if tip is not None:
+        space.store.delete_ref(space.ledger.ref, expected=tip)
+    return space
+
+
 def act(space, state, step):
     """Do one step with gml, and to a plain dictionary."""
     kind, *rest = step
@@ -51,7 +60,7 @@ def act(space, state, step):
         recorder = start_new(space, NewRun(name=f"run{len(state)}"))
         if params:
             recorder.log_params(params)
-        recorder.log_metrics({"m": metric}, step=0)
+        recorder.metric("m", metric, 0, None)
         recorder.end("FINISHED")
         state[recorder.run_id] = {
             "name": f"run{len(state)}", "status": "FINISHED", "stage": "active", "params": dict(params),
@@ -81,17 +90,16 @@ def act(space, state, step):
 
 @given(st.lists(steps, min_size=1, max_size=9))
 @settings(
-    max_examples=25, deadline=None,
+    max_examples=50, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
-def test_at_each_commit_there_is_exactly_what_was_known(make_repo, counter, sequence):
-    repo = make_repo(f"r{next(counter)}", commit=False)
-    space = repo.workspace(GML_CODE="none")
+def test_at_each_commit_there_is_exactly_what_was_known(repo, sequence):
+    space = fresh(repo, GML_CODE="none")
     state = {}
     remembered = {}
     clock = itertools.count(1_700_000_000, 60)
     for step in sequence:
-        space.ledger._clock = lambda now=next(clock): now
+        space.ledger._clock = itertools.repeat(next(clock)).__next__
         act(space, state, step)
         tip = space.ledger.tip()
         if tip is not None:
@@ -110,11 +118,6 @@ def test_at_each_commit_there_is_exactly_what_was_known(make_repo, counter, sequ
         assert before == ([dates[later]] if later is not None else [])
 
 
-@pytest.fixture
-def counter():
-    return itertools.count()
-
-
 # --- histories with merges --------------------------------------------------------------------
 
 
@@ -128,10 +131,9 @@ def write(store, seconds, path, parents=()):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_heads_of_a_moment_are_what_a_naive_walk_finds(make_repo, counter, data):
-    repo = make_repo(f"m{next(counter)}", commit=False)
-    store = repo.workspace().store
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_heads_of_a_moment_are_what_a_naive_walk_finds(repo, data):
+    store = fresh(repo).store
     commits = [write(store, 100, "experiments/1.json")]
     for number in range(data.draw(st.integers(1, 7))):
         one = data.draw(st.sampled_from(commits))

@@ -215,7 +215,7 @@ def test_a_run_that_is_resumed_is_followed_again(training, repo):
     assert child.stdout.readline() == "ready\n"
     (again,) = follower.look()
     assert again.run.status in {"RUNNING", "FINISHED"}
-    out, err = child.communicate(timeout=60)
+    _, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
     (done,) = follower.look()
     assert done.run.status == "FINISHED"
