@@ -8,7 +8,7 @@ import click
 
 from gml.cli.code_options import direction_options, experiment_ids, guess_note, tell
 from gml.cli.common import json_option, open_reader, report_damage
-from gml.cli.output import emit_json, number, table, timestamp
+from gml.cli.output import ago, emit_json, is_terminal, number, table, timestamp
 from gml.domain.ids import short_id
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def _text(value: Any) -> str:
 def _row(what: str, step: Step) -> list[str]:
     source = step.run.source
     commit = (source.get("commit") or "")[:10] + (" *" if source.get("dirty") else "")
+    started = ago(step.run.start_time) if is_terminal() else timestamp(step.run.start_time)
     by = str(source.get("author") or step.run.user).partition(" <")[0]
     return [what, short_id(step.run.run_id), step.run.name, _text(step.value), commit, by,
-            timestamp(step.run.start_time), step.subject]  # fmt: skip
+            started, step.subject]  # fmt: skip

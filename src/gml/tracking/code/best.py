@@ -32,7 +32,7 @@ def best_of_sides(
 ) -> BestPair:
     """Return the best finished run on each side of `A..B`.
 
-    Side B is what `git log A..B` lists, and what was recorded on the branch B. Side A are the commits of A
+    Side B is what `git log A..B` lists, and what was recorded on the branch B on top of the merge base. Side A are the commits of A
     since the merge base, and the merge base. A branch that was merged into A by a merge commit is compared
     with A as it was before. Where side A has no runs, the newest first parent of A before it that has some
     stands in, which the notes say.
@@ -66,7 +66,8 @@ def best_of_sides(
         log, [c for c in theirs if c not in ours], {**ours, **theirs}, branch=_branch(log, right, left)
     )
     on_a = Places(log, [*(c for c in ours if c not in common), *bases], {**ours, **theirs})
-    side_b = [run for run in measured if on_b.place(run.facts).found]
+    shared = common.keys() - set(bases)
+    side_b = [run for run in measured if run.facts.commit not in shared and on_b.place(run.facts).found]
     taken = {run.facts.run_id for run in side_b}
     side_a = [run for run in measured if run.facts.run_id not in taken and on_a.place(run.facts).found]
     if not side_b:
@@ -96,9 +97,9 @@ def _before(log: CommitLog, a: str, b: str, left: str, right: str) -> str:
 
 
 def _branch(log: CommitLog, right: str, left: str) -> str | None:
-    """Return the name that runs on side B have recorded, where B is a branch and not A's own."""
+    """Return the name that runs on side B have recorded, where B is a branch, not A's own or the main line."""
     short, tips = log.branch_tips(right)
-    return short if tips and short != log.branch_tips(left)[0] else None
+    return short if tips and short not in {log.branch_tips(left)[0], log.main_line()} else None
 
 
 def _earlier(

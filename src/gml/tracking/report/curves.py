@@ -212,8 +212,9 @@ def sparkline(values: Floats, width: int = 20, span: tuple[float, float] | None 
         if not len(known):
             out.append("·")
             continue
-        # Divided first: the sum of huge values would overflow.
-        mean = float((known / len(known)).sum())
+        # Divided first, as the sum of huge values overflows; what rounding adds is clipped.
+        with np.errstate(over="ignore"):
+            mean = float(np.clip((known / len(known)).sum(), known.min(), known.max()))
         reach = high / 2 - low / 2
         share = (mean / 2 - low / 2) / reach if reach > 0 and math.isfinite(reach) else 0.0
         out.append(BLOCKS[min(7, max(0, int(share * 8)))])

@@ -88,25 +88,23 @@ def heads_at(store: GitStore, tip: str, end_ms: int) -> list[str]:
         end_ms: the first millisecond after the moment; commits have whole seconds.
     """
     heads: list[tuple[int, int, str]] = []
-    queue = [(-_time(store, tip), 0, tip)]
+    first = parse_commit(store.read(tip)[1])
+    queue = [(-first.commit_time, 0, tip, first.parents)]
     seen = {tip}
     while queue:
         # Children come before parents of the same second, because they are found before them.
-        negative, order, oid = heapq.heappop(queue)
+        negative, order, oid, parents = heapq.heappop(queue)
         if -negative * 1000 < end_ms:
             heads.append((negative, order, oid))
             continue
-        for parent in parse_commit(store.read(oid)[1]).parents:
+        for parent in parents:
             if parent not in seen:
                 seen.add(parent)
-                heapq.heappush(queue, (-_time(store, parent), len(seen), parent))
+                older = parse_commit(store.read(parent)[1])
+                heapq.heappush(queue, (-older.commit_time, len(seen), parent, older.parents))
     found = [oid for *_, oid in sorted(heads)]
     return [
         oid
         for oid in found
         if len(found) == 1 or not any(other != oid and store.is_ancestor(oid, other) for other in found)
     ]
-
-
-def _time(store: GitStore, oid: str) -> int:
-    return parse_commit(store.read(oid)[1]).commit_time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Final
 
 from gml.tracking.report.curves import thin
@@ -18,6 +19,7 @@ HEIGHT: Final = 220
 COLOURS: Final = 8
 POINTS: Final = 400
 HOVER: Final = 40
+_HUGE: Final = sys.float_info.max
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 10, 10, 24
 
 
@@ -81,7 +83,7 @@ def scale(values: Sequence[float], *, whole: bool = False) -> Axis:
     if low == high:
         # The neighbourhood of a constant, as wide as floats can tell apart.
         reach = 1.0 if whole else max(abs(low) * 0.1, 1e-300)
-        low, high = low - reach, high + reach
+        low, high = max(low - reach, -_HUGE), min(high + reach, _HUGE)
     if not math.isfinite(high - low) or not high - low > 0:
         return Axis(low, high, (low, high))
     rough = (high - low) / 4.5
