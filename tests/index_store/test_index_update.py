@@ -78,21 +78,14 @@ class History:
     def rename(self):
         self.clock += 1
         key = self.dice.choice(self.experiments)
-        edit = {
-            "format": "gml-edit 1",
-            "clock": self.clock,
-            "session": f"{self.clock:016x}",
-            "name": self.dice.text() or "n",
-        }
+        edit = {"format": "gml-edit 1", "clock": self.clock, "session": f"{self.clock:016x}", "name": self.dice.text() or "n"}
         self.lab.commit({f"{layout.experiment_edits_dir(key)}/{self.clock:06d}-{self.clock:016x}.json": edit})
 
     def force(self):
         """Go back to an earlier commit, as `git push --force` would."""
         if self.commits:
             old = self.dice.choice(self.commits)
-            self.lab.workspace.store.update_ref(
-                self.lab.ledger.ref, old, expected=self.lab.ledger.tip(), message="force"
-            )
+            self.lab.workspace.store.update_ref(self.lab.ledger.ref, old, expected=self.lab.ledger.tip(), message="force")
 
     def step(self):
         self.dice.choice([self.new, self.new, self.edit, self.edit, self.checkpoint, self.forget, self.artifact,
@@ -261,9 +254,7 @@ def _merge_tips(merge, lab, tips):
     from gml.git.objects import format_commit
 
     who = Identity("a", "a@b")
-    return lab.workspace.store.write(
-        "commit", format_commit(Commit(tree, tips, who, NOW, who, NOW, "merge\n"))
-    )
+    return lab.workspace.store.write("commit", format_commit(Commit(tree, tips, who, NOW, who, NOW, "merge\n")))
 
 
 def test_documents_encode():
