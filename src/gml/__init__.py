@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from gml.tracking.active import ActiveRun as ActiveRun
     from gml.tracking.active import batch as batch
     from gml.tracking.fluent import active_run as active_run
-    from gml.tracking.fluent import delete_tag as delete_tag
     from gml.tracking.fluent import end_run as end_run
     from gml.tracking.fluent import flush as flush
-    from gml.tracking.fluent import get_artifact_uri as get_artifact_uri
     from gml.tracking.fluent import get_tracking_uri as get_tracking_uri
     from gml.tracking.fluent import last_active_run as last_active_run
-    from gml.tracking.fluent import log_artifact as log_artifact
-    from gml.tracking.fluent import log_artifacts as log_artifacts
-    from gml.tracking.fluent import log_dict as log_dict
-    from gml.tracking.fluent import log_figure as log_figure
-    from gml.tracking.fluent import log_image as log_image
-    from gml.tracking.fluent import log_input as log_input
-    from gml.tracking.fluent import log_inputs as log_inputs
-    from gml.tracking.fluent import log_metric as log_metric
-    from gml.tracking.fluent import log_metrics as log_metrics
-    from gml.tracking.fluent import log_param as log_param
-    from gml.tracking.fluent import log_params as log_params
-    from gml.tracking.fluent import log_table as log_table
-    from gml.tracking.fluent import log_text as log_text
     from gml.tracking.fluent import set_experiment as set_experiment
-    from gml.tracking.fluent import set_tag as set_tag
-    from gml.tracking.fluent import set_tags as set_tags
     from gml.tracking.fluent import set_tracking_uri as set_tracking_uri
     from gml.tracking.fluent import start_run as start_run
+    from gml.tracking.log import delete_tag as delete_tag
+    from gml.tracking.log import get_artifact_uri as get_artifact_uri
+    from gml.tracking.log import log_artifact as log_artifact
+    from gml.tracking.log import log_artifacts as log_artifacts
+    from gml.tracking.log import log_dict as log_dict
+    from gml.tracking.log import log_figure as log_figure
+    from gml.tracking.log import log_image as log_image
+    from gml.tracking.log import log_input as log_input
+    from gml.tracking.log import log_inputs as log_inputs
+    from gml.tracking.log import log_metric as log_metric
+    from gml.tracking.log import log_metrics as log_metrics
+    from gml.tracking.log import log_param as log_param
+    from gml.tracking.log import log_params as log_params
+    from gml.tracking.log import log_table as log_table
+    from gml.tracking.log import log_text as log_text
+    from gml.tracking.log import set_tag as set_tag
+    from gml.tracking.log import set_tags as set_tags
     from gml.tracking.queries import create_experiment as create_experiment
     from gml.tracking.queries import delete_experiment as delete_experiment
     from gml.tracking.queries import delete_run as delete_run
@@ -62,10 +62,13 @@ if TYPE_CHECKING:
 
 _ACTIVE = ("ActiveRun", "batch")
 _FLUENT = (
-    "active_run", "delete_tag", "end_run", "flush", "get_artifact_uri", "get_tracking_uri", "last_active_run",
-    "log_artifact", "log_artifacts", "log_dict", "log_figure", "log_image", "log_input", "log_inputs",
-    "log_metric", "log_metrics", "log_param", "log_params", "log_table", "log_text", "set_experiment",
-    "set_tag", "set_tags", "set_tracking_uri", "start_run",
+    "active_run", "end_run", "flush", "get_tracking_uri", "last_active_run", "set_experiment",
+    "set_tracking_uri", "start_run",
+)  # fmt: skip
+_LOG = (
+    "delete_tag", "get_artifact_uri", "log_artifact", "log_artifacts", "log_dict", "log_figure",
+    "log_image", "log_input", "log_inputs", "log_metric", "log_metrics", "log_param", "log_params",
+    "log_table", "log_text", "set_tag", "set_tags",
 )  # fmt: skip
 _QUERIES = (
     "create_experiment", "delete_experiment", "delete_run", "download_artifacts", "get_experiment",
@@ -75,6 +78,7 @@ _QUERIES = (
 _HOMES = (
     dict.fromkeys(_ACTIVE, "gml.tracking.active")
     | dict.fromkeys(_FLUENT, "gml.tracking.fluent")
+    | dict.fromkeys(_LOG, "gml.tracking.log")
     | dict.fromkeys(_QUERIES, "gml.tracking.queries")
     | {"compare": "gml.tracking.report.comparison", "runs": "gml.tracking.runset"}
 )

@@ -137,13 +137,17 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     return (facts.st_ino, facts.st_mtime_ns, facts.st_size)
 
 
-def fsync_directory(path: Path) -> None:
+def fsync_directory(path: Path | str) -> None:
     """Make the names in a directory durable; a no-op where the system has no such call."""
     if sys.platform == "win32":
         return
     fd = os.open(path, os.O_RDONLY | OPEN_FLAGS)
     try:
         os.fsync(fd)
+    except OSError as error:
+        # Some network and FUSE file systems refuse this and say so; there is nothing better to do.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+            raise
     finally:
         os.close(fd)
 
@@ -171,17 +175,28 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
         raise storage_error(error, f"cannot write {path}") from error
 
 
+_REASONS: Final = {
+    errno.ENOSPC: ("no space left on the disk", "free some space and try again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and try again"),
+    errno.EROFS: ("the file system is read-only", "use a writable place"),
+    errno.EACCES: ("permission denied", "check owner and permissions"),
+    errno.EPERM: ("permission denied", "check owner and permissions"),
+    errno.EIO: ("input/output error", "check the disk"),
+    errno.EMFILE: ("too many open files", "raise `ulimit -n`"),
+}
+
+
 def storage_error(error: OSError, what: str) -> StorageError:
-    """Return the one-line storage error for a failed system call."""
-    reason = error.strerror or str(error)
-    hints = {
-        errno.ENOSPC: "free some space and try again",
-        errno.EDQUOT: "free some of your quota and try again",
-        errno.EROFS: "the file system is read-only",
-        errno.EACCES: "check owner and permissions",
-        errno.EPERM: "check owner and permissions",
-    }
-    return StorageError(f"{what}: {reason}", hint=hints.get(error.errno or 0))
+    """Return the one-line storage error for a failed system call.
+
+    Args:
+        error: what the system said.
+        what: what was tried, such as `cannot write /tmp/x`.
+    """
+    reason, hint = _REASONS.get(
+        error.errno or 0, (error.strerror or str(error) or type(error).__name__, None)
+    )
+    return StorageError(f"{what}: {reason}", hint=hint)
 
 
 def write_stream(path: Path, source: IO[bytes]) -> None:

@@ -22,11 +22,11 @@ from gml.cas.transfer import (
     missing,
     receive_file,
     storage_errors,
-    sync_directory,
     verified,
     write_all,
 )
 from gml.domain.errors import CorruptError
+from gml.fs import fsync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,8 +171,8 @@ class LocalStore:
                 # Replacing is put-if-absent here: what is replaced has the same content, or is broken.
                 staged.replace(target)
             # Also when the object was there: the writer that made it may not have come this far yet.
-            sync_directory(target.parent)
-            sync_directory(self._objects)
+            fsync_directory(target.parent)
+            fsync_directory(self._objects)
             return blob
 
     @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -14,12 +13,10 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 from gml.cas.port import CHUNK, SMALL, Blob
 from gml.domain.errors import CorruptError, NotFoundError, StorageError, UsageError
+from gml.fs import fsync_directory, storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_REFUSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class Readable(Protocol):
@@ -37,20 +34,12 @@ def storage_errors(doing: str) -> Iterator[None]:
         >>> with storage_errors("write /mnt/blobs"):
         ...     raise OSError(errno.ENOSPC, "No space left on device")
         Traceback (most recent call last):
-        gml.domain.errors.StorageError: cannot write /mnt/blobs: no space left; free some space ...
+        gml.domain.errors.StorageError: cannot write /mnt/blobs: no space left on the disk; free some space ...
     """
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise StorageError(
-                f"cannot {doing}: no space left", hint="free some space or raise the quota, then repeat"
-            ) from error
-        if error.errno in _REFUSED:
-            raise StorageError(
-                f"cannot {doing}: read-only or not permitted", hint="check the mount and its permissions"
-            ) from error
-        raise StorageError(f"cannot {doing}: {error.strerror or error or type(error).__name__}") from error
+        raise storage_error(error, f"cannot {doing}") from error
 
 
 def corrupt(digest: str, place: str) -> CorruptError:
@@ -194,19 +183,6 @@ def _read_up_to(source: Readable, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def sync_directory(path: Path) -> None:
-    """Make names created in a folder survive a power cut, where the file system can say so."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network and FUSE file systems refuse fsync of a folder; there is nothing better to do.
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def make_directory(path: Path) -> None:
     """Make a folder and its missing parents, so that they survive a power cut.
 
@@ -218,7 +194,7 @@ def make_directory(path: Path) -> None:
         made.append(made[-1].parent)
     path.mkdir(parents=True, exist_ok=True)
     for folder in made[1:]:
-        sync_directory(folder)
+        fsync_directory(folder)
 
 
 def receive_file(source: BinaryIO, target: Path) -> None:
@@ -243,7 +219,7 @@ def receive_file(source: BinaryIO, target: Path) -> None:
             with suppress(FileNotFoundError):
                 partial.unlink()
             raise
-        sync_directory(target.parent)
+        fsync_directory(target.parent)
 
 
 def write_all(out: io.FileIO, data: bytes) -> None:

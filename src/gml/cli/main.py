@@ -129,7 +129,8 @@ def run(args: list[str] | None = None) -> int:
     except click.ClickException as error:
         asked = getattr(error, "ctx", None)
         where = f" (see `{asked.command_path} --help`)" if asked is not None else ""
-        click.echo(f"gml: {error.format_message().rstrip('.')}{where}", err=True)
+        said = error.format_message().rstrip(".")
+        click.echo(f"gml: {said}{'' if '--help' in said else where}", err=True)
         return 2
     except click.exceptions.Exit as leave:
         return int(leave.exit_code)

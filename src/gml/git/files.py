@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 from typing import TYPE_CHECKING
 
-from gml.domain.errors import StorageError
+from gml.fs import fsync_directory, storage_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_WHY = {
-    errno.ENOSPC: ("no space left on the disk", "free some space and try again"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space and try again"),
-    errno.EROFS: ("the file system is read-only", "use a writable clone"),
-    errno.EACCES: ("permission denied", "check who owns the repository"),
-    errno.EPERM: ("permission denied", "check who owns the repository"),
-    errno.EIO: ("input/output error", "check the disk"),
-    errno.EMFILE: ("too many open files", "raise `ulimit -n`"),
-}
-
-
-def storage_error(exc: OSError, action: str) -> StorageError:
-    """Turn an OSError into one clear line: what was tried, why it failed, what to do."""
-    why, hint = _WHY.get(exc.errno or 0, (exc.strerror or str(exc), None))
-    return StorageError(f"cannot {action}: {why}", hint=hint)
 
 
 @contextlib.contextmanager
@@ -37,20 +20,7 @@ def storage(action: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise storage_error(exc, action) from exc
-
-
-def fsync_dir(path: str | Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    except OSError as exc:
-        # some network file systems cannot sync directories and say so; their renames are synchronous
-        if exc.errno not in {errno.EINVAL, errno.ENOTSUP}:
-            raise
-    finally:
-        os.close(fd)
+        raise storage_error(exc, f"cannot {action}") from exc
 
 
 def make_dirs(path: Path, shared: int = 0) -> None:
@@ -64,7 +34,7 @@ def make_dirs(path: Path, shared: int = 0) -> None:
             directory.mkdir()
             if shared:
                 share(directory, shared)
-            fsync_dir(directory.parent)
+            fsync_directory(directory.parent)
 
 
 def share(path: str | Path, shared: int) -> None:

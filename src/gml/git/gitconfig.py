@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import RepositoryError, StorageError
-from gml.git.files import fsync_dir, storage
+from gml.fs import fsync_directory
+from gml.git.files import storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -267,7 +268,7 @@ def set_value(path: Path, key: str, value: str | None) -> None:
             if path.exists():
                 lock.chmod(path.stat().st_mode & 0o7777)
             lock.rename(path)
-            fsync_dir(path.parent)
+            fsync_directory(path.parent)
         except BaseException:
             lock.unlink(missing_ok=True)
             raise

@@ -12,7 +12,8 @@ import zlib
 from typing import TYPE_CHECKING, cast
 
 from gml.domain.errors import CorruptError
-from gml.git.files import fsync_dir, share, storage, storage_error, write_temp
+from gml.fs import fsync_directory, storage_error
+from gml.git.files import share, storage, write_temp
 from gml.git.objects import KINDS
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def read_loose(objects_dir: str | Path, oid: str) -> tuple[Kind, bytes] | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise storage_error(exc, f"read object {oid}") from exc
+        raise storage_error(exc, f"cannot read object {oid}") from exc
     try:
         header, found, data = zlib.decompress(packed).partition(b"\0")
         kind, size = header.decode("ascii").split(" ")
@@ -66,7 +67,7 @@ def freshen(path: str) -> bool:
         os.close(fd)
     with contextlib.suppress(PermissionError):
         os.utime(path)  # after the sync: the date alone is not worth a journal commit
-    fsync_dir(os.path.dirname(path))  # noqa: PTH120 - hot path
+    fsync_directory(os.path.dirname(path))  # noqa: PTH120 - hot path
     return True
 
 
@@ -91,7 +92,7 @@ def write_loose(objects_dir: str | Path, oid: str, kind: Kind, data: bytes, shar
                     os.mkdir(directory)  # noqa: PTH102
                     if shared:
                         share(directory, shared)
-                fsync_dir(objects_dir)
+                fsync_directory(objects_dir)
         try:
             if shared:
                 share(temp, shared)
@@ -100,4 +101,4 @@ def write_loose(objects_dir: str | Path, oid: str, kind: Kind, data: bytes, shar
             with contextlib.suppress(OSError):
                 os.unlink(temp)  # noqa: PTH108
             raise
-        fsync_dir(directory)
+        fsync_directory(directory)

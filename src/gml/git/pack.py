@@ -9,7 +9,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gml.git.files import fsync_dir, make_dirs, share, storage, write_temp
+from gml.fs import fsync_directory
+from gml.git.files import make_dirs, share, storage, write_temp
 from gml.git.objects import hasher, object_id
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def write_pack(
                 temp, target = temps[0]
                 os.rename(temp, target)  # noqa: PTH104
                 temps.pop(0)
-            fsync_dir(directory)
+            fsync_directory(directory)
         finally:
             for temp, _ in temps:
                 with contextlib.suppress(OSError):

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import CorruptError, InvalidValueError, RefMovedError, StorageError
-from gml.git.files import fsync_dir, make_dirs, share, storage, storage_error, write_all, write_temp
+from gml.fs import fsync_directory, storage_error
+from gml.git.files import make_dirs, share, storage, write_all, write_temp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,7 +88,7 @@ class RefFiles:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return self._packed(name)
             except OSError as exc:
-                raise storage_error(exc, f"read {name}") from exc
+                raise storage_error(exc, f"cannot read {name}") from exc
             if data.startswith(b"ref:"):
                 return "ref: " + data[4:].strip().decode("utf-8", "surrogateescape")
             match = _HEX.match(data)
@@ -113,7 +114,7 @@ class RefFiles:
         except FileNotFoundError:
             return b""
         except OSError as exc:
-            raise storage_error(exc, "read packed-refs") from exc
+            raise storage_error(exc, "cannot read packed-refs") from exc
 
     def _packed(self, name: str) -> str | None:
         data = self._packed_data()
@@ -154,7 +155,7 @@ class RefFiles:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as exc:
-            raise storage_error(exc, f"list {directory}") from exc
+            raise storage_error(exc, f"cannot list {directory}") from exc
         for child in children:
             name = directory + child.name
             if child.is_dir():
@@ -216,7 +217,7 @@ class RefFiles:
             if path.is_dir():
                 _remove_empty(path)
             lock.commit(path)
-            fsync_dir(path.parent)
+            fsync_directory(path.parent)
 
     def _check(self, name: str, expected: str | None) -> str | None:
         current = self.resolve(name)[1]
@@ -264,7 +265,7 @@ class RefFiles:
                 _remove_empty(path)
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
-                fsync_dir(path.parent)
+                fsync_directory(path.parent)
             with contextlib.suppress(FileNotFoundError, IsADirectoryError):
                 (self.base(name) / "logs" / name).unlink()
         _remove_empty_parents(path.parent, self.base(name) / "refs")
@@ -287,7 +288,7 @@ class RefFiles:
                 share(temp, self.shared)
             Path(temp).rename(lock.path)
             lock.commit(path)
-            fsync_dir(self.common_dir)
+            fsync_directory(self.common_dir)
 
     def break_lock(self, name: str) -> bool:
         """Remove the lock file of a ref; only for callers that know its owner is dead."""
