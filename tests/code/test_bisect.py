@@ -377,3 +377,21 @@ def test_the_command_sees_where_it_is(lab, tmp_path, monkeypatch):
     assert place == f"{environ['GML_REPO']}/sub"
     assert "GML_RUN_ID" not in environ
     assert "GIT_PREFIX" not in environ
+
+
+@pytest.mark.parametrize("kind", ["--bare", "--object-format=sha256"])
+def test_other_repositories(lab, make_repo, tmp_path, monkeypatch, kind):
+    small(lab, [0.9, 0.9, 0.8, 0.8], tmp_path, monkeypatch)
+    other = make_repo("other", kind, commit=False)
+    if kind == "--bare":
+        other.git("fetch", "-q", str(lab.repo.path), "main:main")
+        commits = lab.commits
+    else:
+        other.commit("start")
+        commits = import_history(other, lab.numbers, {"train.py": TRAIN})
+    lab.repo = other
+    monkeypatch.chdir(other.path)
+    monkeypatch.setenv("GML_USER", "ada")
+    found = lab.gml("bisect", "auc", "--good", commits[0], "--bad", commits[3], "--run", RUN, "--json").json
+    assert found["first_bad"] == commits[2]
+    assert "worktrees" not in os.listdir(other.path if kind == "--bare" else other.path / ".git")

@@ -113,6 +113,18 @@ def test_cherry_pick_does_not_take_runs_from_a_branch_that_lives(branched):
     assert branched.ls("--commit", "main..picked") == ["f1"]
 
 
+def test_the_same_change_by_somebody_else(branched):
+    repo = branched.repo
+    repo.git("checkout", "-q", "-b", "picked", "main")
+    repo.git("cherry-pick", "feature/x~1")
+    repo.git(
+        "commit", "-q", "--amend", "--reset-author", "-m", "taken over", "--author", "Bob <bob@example.org>"
+    )
+    repo.git("branch", "-q", "-D", "feature/x")
+    assert branched.ls("--commit", "main..picked") == ["f1"]
+    assert "1 by patch" in branched.err_of_ls("--commit", "main..picked")
+
+
 def test_revert_does_not_bring_old_runs_into_a_range(lab):
     repo = lab.repo
     repo.commit("one", **{"a.py": "1\n"})

@@ -84,12 +84,23 @@ class Dice(random.Random):
             "end_time": self.choice([None, start, start + 30_000, start + 90_000, start - 5]),
             "params": self.some([*PARAM_KEYS, *HOSTILE[:4]], self.text),
             "tags": self.some(
-                ["team", "mlflow.note.content", "mlflow.source.name", "mlflow.user", "mlflow.runName", "mlflow.source.git.branch"],
+                [
+                    "team",
+                    "mlflow.note.content",
+                    "mlflow.source.name",
+                    "mlflow.user",
+                    "mlflow.runName",
+                    "mlflow.source.git.branch",
+                ],
                 self.text,
             ),
             "metrics": self.some([*METRIC_KEYS, HOSTILE[0]], self.summary),
             "inputs": [
-                {"name": self.text(), "digest": self.text(), **({"tags": {"mlflow.data.context": self.text()}} if self.maybe() else {})}
+                {
+                    "name": self.text(),
+                    "digest": self.text(),
+                    **({"tags": {"mlflow.data.context": self.text()}} if self.maybe() else {}),
+                }
                 for _ in range(self.choice([0, 0, 1, 2]))
             ],
             "source": source,
@@ -103,9 +114,13 @@ class Dice(random.Random):
 
     def edit(self, run_id, clock):
         whole = self.document(run_id)
-        kept = {key: whole[key] for key in whole if key in {"session", "params", "metrics"} or self.maybe(0.2)}
+        kept = {
+            key: whole[key] for key in whole if key in {"session", "params", "metrics"} or self.maybe(0.2)
+        }
         kept.pop("run_id", None)
-        kept["tags"] = {key: self.choice([None, self.text()]) for key in ("team", "mlflow.user", "new") if self.maybe()}
+        kept["tags"] = {
+            key: self.choice([None, self.text()]) for key in ("team", "mlflow.user", "new") if self.maybe()
+        }
         return {**kept, "format": "gml-edit 1", "clock": clock}
 
 
@@ -124,7 +139,17 @@ class Lab:
 
     def experiment(self, name, **more):
         key = experiment_id(name)
-        self.commit({layout.experiment_path(key): {"format": "gml-experiment 1", "experiment_id": key, "name": name, "creation_time": 0, **more}})
+        self.commit(
+            {
+                layout.experiment_path(key): {
+                    "format": "gml-experiment 1",
+                    "experiment_id": key,
+                    "name": name,
+                    "creation_time": 0,
+                    **more,
+                }
+            }
+        )
         return key
 
     def runs(self, documents):
@@ -134,7 +159,19 @@ class Lab:
         """Commit one run with some facts and return its id."""
         dice = Dice()
         run_id = facts.pop("run_id", None) or new_run_id(facts.get("start_time", NOW), dice.randbytes(10))
-        self.runs([{"format": "gml-run 1", "run_id": run_id, "status": "FINISHED", "start_time": NOW, "name": "n", "user": "u", **facts}])
+        self.runs(
+            [
+                {
+                    "format": "gml-run 1",
+                    "run_id": run_id,
+                    "status": "FINISHED",
+                    "start_time": NOW,
+                    "name": "n",
+                    "user": "u",
+                    **facts,
+                }
+            ]
+        )
         return run_id
 
     def view(self, commit=None):
@@ -182,7 +219,9 @@ def dump(index):
     ask = index.connection.execute
     runs = {}
     for rid, *facts in ask("SELECT * FROM run_rows JOIN details USING (rid)"):
-        names = [column[0] for column in ask("SELECT * FROM run_rows JOIN details USING (rid) LIMIT 0").description][1:]
+        names = [
+            column[0] for column in ask("SELECT * FROM run_rows JOIN details USING (rid) LIMIT 0").description
+        ][1:]
         held = dict(zip(names, facts, strict=True))
         held.pop("key_ids")
         runs[rid] = {**held, "rows": set()}
@@ -222,7 +261,9 @@ order_fields = st.one_of(
                          "duration", "experiment_name", "experiment_id", "lifecycle_stage", "dirty"]),
     ),
 )  # fmt: skip
-orders = st.lists(st.builds(Order, order_fields, st.booleans()), max_size=3, unique_by=lambda order: order.field)
+orders = st.lists(
+    st.builds(Order, order_fields, st.booleans()), max_size=3, unique_by=lambda order: order.field
+)
 
 
 def number_json(value):
@@ -230,4 +271,6 @@ def number_json(value):
 
 
 def git(path, *args):
-    return subprocess.run(["git", "-C", str(path), *args], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(path), *args], capture_output=True, text=True, check=True
+    ).stdout.strip()

@@ -44,7 +44,9 @@ def world(tmp_path_factory):
     changes = {}
     for run_id in dice.sample(sorted(documents), 80):
         for clock in range(dice.choice([1, 2])):
-            changes[f"{layout.edits_dir(run_id)}/{clock:06d}-{dice.getrandbits(64):016x}.json"] = dice.edit(run_id, clock)
+            changes[f"{layout.edits_dir(run_id)}/{clock:06d}-{dice.getrandbits(64):016x}.json"] = dice.edit(
+                run_id, clock
+            )
     lab.commit(changes)
     view, index = lab.view(), lab.open()
     runs = list(view.runs())
@@ -103,28 +105,47 @@ def test_every_text_as_value(world, op, text):
 
 @pytest.mark.parametrize("key", [*HOSTILE, "a\0b", "\ud800", "nowhere"], ids=ascii)
 def test_every_text_as_key(world, key):
-    for entity, literal in ((ast.PARAM, ast.Text("rf")), (ast.METRIC, ast.Number(0.5)), (ast.TAG, ast.Number(1.0)), (ast.ENV, ast.Text("x"))):
+    for entity, literal in (
+        (ast.PARAM, ast.Text("rf")),
+        (ast.METRIC, ast.Number(0.5)),
+        (ast.TAG, ast.Number(1.0)),
+        (ast.ENV, ast.Text("x")),
+    ):
         field = ast.Field(entity, key)
         check(world, ast.Query(ast.Comparison(field, "!=", literal)), [Order(field, descending=True)])
         check(world, ast.Query(ast.IsNull(field)))
-        check(world, ast.Query(ast.Or((ast.IsNull(field, negated=True), ast.Comparison(field, "<", literal)))))
+        check(
+            world, ast.Query(ast.Or((ast.IsNull(field, negated=True), ast.Comparison(field, "<", literal))))
+        )
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "\0"], ids=ascii)
 def test_texts_that_no_run_can_have(world, text):
-    for field in (ast.Field(ast.PARAM, "model"), ast.Field(ast.ATTRIBUTE, "run_name"), ast.Field(ast.CODE, "commit")):
+    for field in (
+        ast.Field(ast.PARAM, "model"),
+        ast.Field(ast.ATTRIBUTE, "run_name"),
+        ast.Field(ast.CODE, "commit"),
+    ):
         for op in ("=", "!=", "<", ">=", "LIKE", "~"):
             if op != "~" or text == "\0":
                 check(world, ast.Query(ast.Comparison(field, op, ast.Text(text))))
         check(world, ast.Query(ast.Membership(field, (ast.Text(text), ast.Text("rf")))))
 
 
-@pytest.mark.parametrize("number", [1 << 62, (1 << 63) - 1, 1 << 63, 1 << 70, -(1 << 70), 10**400, 1e308, float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "number",
+    [1 << 62, (1 << 63) - 1, 1 << 63, 1 << 70, -(1 << 70), 10**400, 1e308, float("inf"), float("-inf")],
+)
 def test_numbers_larger_than_sqlite_has(world, number):
     for op in ("=", "!=", "<", ">="):
-        check(world, ast.Query(ast.Comparison(ast.Field(ast.ATTRIBUTE, "start_time"), op, ast.Number(number))))
+        check(
+            world, ast.Query(ast.Comparison(ast.Field(ast.ATTRIBUTE, "start_time"), op, ast.Number(number)))
+        )
         if isinstance(number, int):
-            check(world, ast.Query(ast.Comparison(ast.Field(ast.ATTRIBUTE, "duration"), op, ast.Duration(number))))
+            check(
+                world,
+                ast.Query(ast.Comparison(ast.Field(ast.ATTRIBUTE, "duration"), op, ast.Duration(number))),
+            )
             moment = ast.Relative(number)
             check(world, ast.Query(ast.Comparison(ast.Field(ast.ATTRIBUTE, "end_time"), op, moment)))
 
@@ -153,7 +174,12 @@ def test_queries_too_large_for_sqlite_are_answered_or_left_to_the_evaluator(worl
 
 
 def test_the_whole_metric_goes_before_the_part(world):
-    for text in ("metrics.loss.min < 0.5", "metrics.`loss`.min < 0.5", "metrics.`loss.min` < 0.5", "metrics.loss.min is null"):
+    for text in (
+        "metrics.loss.min < 0.5",
+        "metrics.`loss`.min < 0.5",
+        "metrics.`loss.min` < 0.5",
+        "metrics.loss.min is null",
+    ):
         check(world, parse(text), parse_order(["metrics.loss.min DESC", "metrics.`loss`.max"]), limit=20)
 
 

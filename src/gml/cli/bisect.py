@@ -137,8 +137,9 @@ def _print(reader: Reader, found: Outcome, plan: Plan) -> None:
     bad = found.suspects[-1]
     if bad in values:
         sign = "<" if found.higher else ">"
-        click.echo(
-            f"{plan.metric.name} there: {number(values[bad])} (bad is {sign} {number(found.threshold)})"
-        )
+        value, limit = number(values[bad]), number(found.threshold)
+        if value == limit:
+            value, limit = repr(values[bad]), repr(found.threshold)
+        click.echo(f"{plan.metric.name} there: {value} (bad is {sign} {limit})")
     recorded = sum(1 for v in found.verdicts if not v.executed)
     click.echo(f"looked at {recorded} recorded and {found.executed} new of {found.total} commits")

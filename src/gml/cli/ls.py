@@ -64,7 +64,7 @@ def ls_command(
       gml ls
       gml ls "metrics.auc > 0.9 and params.model = 'rf'" --sort -metrics.auc
       gml ls --at 2026-06-01
-      gml ls --branch feature/x --since 2w --touching src/model.py
+      gml ls --branch feature/x --since 2w --touching model.py
       gml ls -x churn --watch
     """
     from gml.domain.run import ACTIVE, DELETED

@@ -238,30 +238,40 @@ class Reader:
             QueryError: the query or order cannot be evaluated.
         """
         from gml.index.query import sort_runs
-        from gml.index.store.compile import NotCompilableError
+        from gml.index.store.compile import NotCompilableError, without_steps
 
         names = {e.experiment_id: e.name for e in self.experiments()}
-        pick = _Picker(query, names, now_ms, self.history, experiments, stages)
-        plain = query is None and not orders and not self.view.names("runs-x")
-        if self.past or plain:
+        pick = _Picker(query, names, now_ms, self._points, experiments, stages)
+        # The newest runs are found without an index, unless most of what is read might not be wanted.
+        plain = query is None and not orders and experiments is None and ACTIVE in stages
+        if self.past or (plain and not self.view.names("runs-x")):
             return self._scan(pick, orders, names, limit)
+        steps = (query is not None and query.needs_history) or any(o.field.step is not None for o in orders)
         try:
-            room = None if limit is None else limit + len(self.live)
             entries = self.index.search(
-                query, orders, now_ms=now_ms, experiments=experiments, stages=stages, limit=room
+                without_steps(query) if query is not None and steps else query,
+                () if steps else orders,
+                now_ms=now_ms,
+                experiments=experiments,
+                stages=stages,
+                limit=None if limit is None or steps else limit + len(self.live),
             )
         except NotCompilableError:
             return self._scan(pick, orders, names, limit)
+        self.damaged += self.index.damaged()
         found = []
         for entry in entries:
             if entry.run_id not in self.live:
                 try:
-                    found.append(self._load(entry))
+                    run = self._load(entry)
                 except GmlError as error:
                     self.damaged.append(error)
+                else:
+                    # Only metric points, which the index does not have, are left to ask.
+                    found += [run] if not steps or pick(run) else []
         live = [run for run in self._readable(self.live) if pick(run)]
-        if live and orders:
-            found = sort_runs([*found, *live], orders, experiment_names=names, history=self.history)
+        if orders and (live or steps):
+            found = sort_runs([*found, *live], orders, experiment_names=names, history=self._points)
         elif live:
             found = sorted([*found, *live], key=_position, reverse=True)
         return found if limit is None else found[:limit]
@@ -272,13 +282,17 @@ class Reader:
         from gml.index.query import sort_runs
 
         found = []
+        # Ids that do not carry their time are listed last, wherever their time belongs.
+        foreign = bool(self.view.names("runs-x"))
         for run in self.runs(deleted=DELETED in pick.stages):
             if pick(run):
                 found.append(run)
-                if not orders and limit is not None and len(found) >= limit:
+                if not orders and not foreign and limit is not None and len(found) >= limit:
                     break
         if orders:
-            found = sort_runs(found, orders, experiment_names=names, history=self.history)
+            found = sort_runs(found, orders, experiment_names=names, history=self._points)
+        elif foreign:
+            found.sort(key=_position, reverse=True)
         return found if limit is None else found[:limit]
 
     def experiments(self) -> list[Experiment]:
@@ -292,6 +306,11 @@ class Reader:
             if wanted not in known:
                 known[wanted] = Experiment(wanted, str(facts.get("experiment", wanted)))
         return list(known.values())
+
+    def _points(self, run: Run, key: str) -> tuple[list[int], list[int], list[float]]:
+        """Return `history` as plain numbers: numpy's False is not the False that a query tests for."""
+        steps, times, values = self.history(run, key)
+        return steps.tolist(), times.tolist(), values.tolist()
 
     def history(self, run: Run, key: str) -> Columns:
         """Return steps, timestamps and values of a metric; see `gml.tracking.contents.history`."""
@@ -333,7 +352,7 @@ class _Picker:
 
 
 def _position(run: Run) -> str:
-    from gml.index.store.update import position
+    from gml.index.store.rows import position
 
     return position(run.run_id, run.start_time)
 

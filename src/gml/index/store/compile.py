@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiler", "NotCompilableError", "Statement", "without_steps"]
 
+# SQLite joins at most 64 tables.
+_MOST_KEYS: Final = 56
 _NEWEST: Final = "r.start_time DESC, r.run_id DESC"
 
 
@@ -54,8 +56,9 @@ class Compiler:
     """
 
     def __init__(self, connection: sqlite3.Connection, now_ms: int) -> None:
-        self._conditions = Conditions(connection, now_ms)
+        self._conditions = Conditions(connection, now_ms, self._place)
         self._tables: list[str] = []
+        self._optional: list[str] = []
         self._where: list[Piece] = []
         self._aliases: dict[Values, str] = {}
 
@@ -92,6 +95,8 @@ class Compiler:
         leads = [term for term in terms if self._can_join(term)]
         # Rows of metrics are narrower and compared faster than those of texts.
         leads.sort(key=lambda term: term.field.entity != ast.METRIC)
+        if len({term.field for term in leads}) > _MOST_KEYS:
+            raise NotCompilableError
         if driven:
             if leads or limit is None or not orders:
                 return None
@@ -109,13 +114,13 @@ class Compiler:
         if experiments is not None:
             self._where.append(among("r.experiment_id", experiments))
         rest = [self._conditions.expression(term) for term in terms if term not in leads]
-        optional, order = self._order(orders)
+        order = self._order(orders)
         if any("j." in piece.sql for piece in (*rest, order)):
             self._tables.append("CROSS JOIN details j")
             self._where.append(Piece("j.rid = r.rid"))
         where = joined("AND", [*self._where, *rest])
         sql = (
-            f"SELECT r.rid, r.run_id FROM {' '.join([*self._tables, *optional])} "  # noqa: S608
+            f"SELECT r.rid, r.run_id FROM {' '.join([*self._tables, *self._optional])} "  # noqa: S608
             f"WHERE {where.sql} ORDER BY {order.sql}"
         )
         # Object ids are fetched of the answers only, not carried through the sort. A subquery keeps its
@@ -148,6 +153,17 @@ class Compiler:
         self._aliases[place] = alias
         return alias
 
+    def _place(self, rows: Values) -> str:
+        """Join the rows of a key where a run has one, and return their alias."""
+        place = Values(rows.table, rows.base)
+        alias = self._aliases.get(place)
+        if alias is None:
+            if len(self._aliases) >= _MOST_KEYS:
+                raise NotCompilableError
+            alias = self._aliases[place] = f"o{len(self._aliases)}"
+            self._optional.append(f"LEFT JOIN {rows.table} {alias} ON {rows.of(alias)}")
+        return alias
+
     def _run_table(self) -> None:
         if not self._aliases:
             self._tables.append("run_rows r")
@@ -157,18 +173,17 @@ class Compiler:
 
     # --- order --------------------------------------------------------------------------------
 
-    def _order(self, orders: Sequence[Order]) -> tuple[list[str], Piece]:
-        """Return further tables, and the terms of the order."""
+    def _order(self, orders: Sequence[Order]) -> Piece:
+        """Return the terms of the order."""
         if not orders:
-            return [], Piece("r.position DESC")
-        tables: list[str] = []
+            return Piece("r.position DESC")
         terms: list[str] = []
         for order in orders:
             where, direction = order.field, "DESC" if order.descending else "ASC"
             if where.step is not None:
                 raise NotCompilableError
             if where.entity in SECTIONS:
-                terms += self._order_of_rows(self._conditions.rows(where), direction, tables)
+                terms += self._order_of_rows(self._conditions.rows(where), direction)
             elif where.entity == ast.ATTRIBUTE:
                 value = attribute(where.key)
                 terms += [f"{value} IS NULL", f"{value} {direction}"]
@@ -177,18 +192,12 @@ class Compiler:
                 group = self._conditions.call(json_group(values), column)
                 rank = self._conditions.call(json_rank(values), column)
                 terms += [group.sql, f"{rank.sql} {direction}"]
-        return tables, Piece(", ".join([*terms, _NEWEST]))
+        return Piece(", ".join([*terms, _NEWEST]))
 
-    def _order_of_rows(self, rows: list[Values], direction: str, tables: list[str]) -> list[str]:
+    def _order_of_rows(self, rows: list[Values], direction: str) -> list[str]:
         if not rows:
             return []
-        aliases = []
-        for each in rows:
-            alias = self._aliases.get(Values(each.table, each.base))
-            if alias is None:
-                alias = f"o{len(tables)}"
-                tables.append(f"LEFT JOIN {each.table} {alias} ON {each.of(alias)}")
-            aliases.append(alias)
+        aliases = [self._place(each) for each in rows]
         if rows[0].table == "text_rows":
             alias = aliases[0]
             nan = f"lower({alias}.value) IN {NAN_TEXTS}"

@@ -50,13 +50,15 @@ class Conditions:
     Args:
         connection: the index, for the numbers of keys.
         now_ms: what relative times refer to.
+        place: joins the rows of a key to the statement and returns their alias.
 
     Attributes:
         functions: what `gml_call(number, value)` in the statement calls.
     """
 
-    def __init__(self, connection: sqlite3.Connection, now_ms: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, now_ms: int, place: Callable[[Values], str]) -> None:
         self._connection = connection
+        self._place = place
         self._now = now_ms
         self._known: dict[tuple[int, str], int | None] = {}
         self.functions: list[Callable[[Any], Any]] = []
@@ -96,26 +98,20 @@ class Conditions:
         return self.call(lambda text: any_of([test(v) for v in find(text)]), json_column(node.field))
 
     def _keyed(self, node: ast.Comparison | ast.Membership | ast.Between | ast.IsNull) -> Piece:
-        """Return a condition on a metric, param or tag as a look-up of its row."""
-        rows = self.rows(node.field)
+        """Return a condition on a metric, param or tag; its row is joined where the run has it."""
+        places = [(each, self._place(each)) for each in self.rows(node.field)]
         if isinstance(node, ast.IsNull):
-            found = " OR ".join(f"EXISTS (SELECT 1 FROM {v.table} v WHERE {v.of('v')})" for v in rows) or "0"  # noqa: S608
+            found = " OR ".join(f"{alias}.id IS NOT NULL" for _, alias in places) or "0"
             return Piece(f"({found})" if node.negated else f"NOT ({found})")
-        if not rows:
+        if not places:
             return Piece("NULL")
-        looked = []
-        for each in rows:
-            condition = self.condition(node, each.value("v"), "v")
-            sql = f"(SELECT {condition.sql} FROM {each.table} v WHERE {each.of('v')})"  # noqa: S608
-            looked.append(Piece(sql, condition.parameters))
-        if len(looked) == 1:
-            return looked[0]
         # `metrics.loss.min`: a metric of that whole name goes before the part of another one.
-        own = f"EXISTS (SELECT 1 FROM metric_rows v WHERE {rows[0].of('v')})"  # noqa: S608
-        return Piece(
-            f"CASE WHEN {own} THEN {looked[0].sql} ELSE {looked[1].sql} END",
-            looked[0].parameters + looked[1].parameters,
-        )
+        parts = [self.condition(node, each.value(alias), alias) for each, alias in places]
+        cases = [
+            f"WHEN {alias}.id IS NOT NULL THEN {part.sql}"
+            for (_, alias), part in zip(places, parts, strict=True)
+        ]
+        return Piece(f"CASE {' '.join(cases)} END", [value for part in parts for value in part.parameters])
 
     def rows(self, where: ast.Field) -> list[Values]:
         """Return the rows that may hold a metric, param or tag; the first that a run has is meant."""

@@ -28,6 +28,8 @@ log = logging.getLogger("gml")
 
 # What SQLite says of statements that are too large for it.
 _TOO_LARGE: Final = ("too large", "stack overflow", "too many", "too big")
+# ... and of a file that is damaged.
+_DAMAGE: Final = ("malformed", "not a database", "I/O", "no such table", "no such column")
 # Damaged runs are tried again by every command, so many at most.
 _RETRIED: Final = 100
 
@@ -139,6 +141,8 @@ class RunIndex:
             if version not in {0, schema.VERSION}:
                 raise _StaleError(f"version {version}")
             seen = self._seen() if version else ""
+            if seen is None:
+                raise _StaleError("what it has seen is unknown")
             if version and seen == (view.commit or ""):
                 return  # another process was faster
             updater = Updater(connection) if version else self._create()
@@ -172,7 +176,7 @@ class RunIndex:
             return question(self.connection)
         except sqlite3.DatabaseError as error:
             text = str(error)
-            if "malformed" not in text and "not a database" not in text and "I/O" not in text:
+            if not any(each in text for each in _DAMAGE):
                 raise
         self._disconnect()
         if self._guard is not None and self._guard.discard():

@@ -32,9 +32,9 @@ def best_of_sides(
 ) -> BestPair:
     """Return the best finished run on each side of `A..B`.
 
-    Side B is what `git log A..B` lists, and what was recorded on the branch B on top of the merge base. Side A are the commits of A
-    since the merge base, and the merge base. A branch that was merged into A by a merge commit is compared
-    with A as it was before. Where side A has no runs, the newest first parent of A before it that has some
+    Side B is what `git log A..B` lists, and what was recorded on the branch B on top of the merge base.
+    Side A are the commits of A since the merge base, and the merge base. A branch that was merged into A by
+    a merge commit is compared with A as it was before. Where side A has no runs, the newest first parent of A before it that has some
     stands in, which the notes say.
 
     Args:
@@ -97,7 +97,7 @@ def _before(log: CommitLog, a: str, b: str, left: str, right: str) -> str:
 
 
 def _branch(log: CommitLog, right: str, left: str) -> str | None:
-    """Return the name that runs on side B have recorded, where B is a branch, not A's own or the main line."""
+    """Return the name that side B's runs recorded, where B is a branch, not A's own or the main line."""
     short, tips = log.branch_tips(right)
     return short if tips and short not in {log.branch_tips(left)[0], log.main_line()} else None
 

@@ -8,13 +8,15 @@ placed by the first of these that applies:
 3. Its recorded commit is elsewhere in the same history: the run belongs there and not here.
 4. tree: its code is, file by file, that of a wanted commit.
 5. Its recorded commit is still held by some branch or tag: it was not rewritten, and belongs there.
-6. patch: a wanted commit makes the same change (`git patch-id`): rebase and cherry-pick.
+6. patch: a wanted commit makes the same change (`git patch-id`): rebase and cherry-pick. Where author, date
+   and subject changed too, it is searched for among the first 2,000.
 7. author: exactly one wanted commit has its author, author date and subject: amend.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ AUTHOR: Final = "author"
 
 ELSEWHERE: Final = "elsewhere"
 LOST: Final = "lost"
+# A patch id costs about a millisecond. Only what lost its author or date as well has to be searched for.
+MAX_PATCHES: Final = 2_000
 UNKNOWN: Final = "unknown"
 
 
@@ -149,7 +153,7 @@ class Places:
     @cached_property
     def _patches(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        for commit in self._wanted:
+        for commit in islice(self._wanted, MAX_PATCHES):
             found.setdefault(self._log.patch_id(commit) or "?", commit)
         return found
 
