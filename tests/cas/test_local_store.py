@@ -112,8 +112,8 @@ def test_object_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
     [
         (errno.ENOSPC, "no space left"),
         (errno.EROFS, "read-only"),
-        (errno.EACCES, "not permitted"),
-        (errno.EIO, "Input/output"),
+        (errno.EACCES, "permission denied"),
+        (errno.EIO, "input/output"),
     ],
 )
 def test_failing_disk_is_one_clear_line(tmp_path, monkeypatch, number, words):

@@ -34,7 +34,7 @@ def storage_errors(doing: str) -> Iterator[None]:
         >>> with storage_errors("write /mnt/blobs"):
         ...     raise OSError(errno.ENOSPC, "No space left on device")
         Traceback (most recent call last):
-        gml.domain.errors.StorageError: cannot write /mnt/blobs: no space left on the disk; free some space ...
+        gml.domain.errors.StorageError: cannot write /mnt/blobs: no space left on the disk; ...
     """
     try:
         yield
