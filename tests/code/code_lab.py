@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gml.cli.main import run as run_cli
+from gml.git.log import CommitLog
 from gml.tracking import source, start
 from gml.tracking.reader import Reader
 
@@ -34,7 +35,7 @@ class Lab:
     names: dict[str, str] = field(default_factory=dict)
 
     def record(self, name: str, *, at: str | None = None, status: str = "FINISHED", experiment: str = "churn",
-               params=None, tags=None, facts=None, start_time: int | None = None, **metrics: float) -> str:  # fmt: skip
+               params=None, tags=None, facts=None, start_time: int | None = None, defer: bool = False, **metrics: float) -> str:  # fmt: skip
         """Record a run of the work tree as it is, or, with `at`, a clean one of a commit."""
         space = self.repo.workspace()
         new = start.NewRun(experiment=experiment, name=name, params=params or {}, tags=tags or {},
@@ -44,13 +45,13 @@ class Lab:
             if at is not None or facts is not None:
                 made = {"type": "LOCAL", "code": "snapshot", "commit": at, "dirty": False}
                 if at is not None:
-                    made["tree"] = self.repo.git("rev-parse", f"{at}^{{tree}}")
+                    made["tree"] = CommitLog(space.store).tree(at)
                 made |= facts or {}
                 patch.setattr(start, "capture_source", lambda *_, **__: source.Source(made))
             recorder = start.start_new(space, new)
         for key, value in metrics.items():
             recorder.metric(key, value, 0, None)
-        recorder.end(status)
+        recorder.end(status, defer=defer)
         self.names[recorder.run_id] = name
         return recorder.run_id
 

@@ -118,7 +118,14 @@ def test_the_same_change_by_somebody_else(branched):
     repo.git("checkout", "-q", "-b", "picked", "main")
     repo.git("cherry-pick", "feature/x~1")
     repo.git(
-        "commit", "-q", "--amend", "--reset-author", "-m", "taken over", "--author", "Bob <bob@example.org>"
+        "commit",
+        "-q",
+        "--amend",
+        "--date=2001-01-01",
+        "-m",
+        "taken over",
+        "--author",
+        "Bob <bob@example.org>",
     )
     repo.git("branch", "-q", "-D", "feature/x")
     assert branched.ls("--commit", "main..picked") == ["f1"]

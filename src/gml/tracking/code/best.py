@@ -34,8 +34,8 @@ def best_of_sides(
 
     Side B is what `git log A..B` lists, and what was recorded on the branch B on top of the merge base.
     Side A are the commits of A since the merge base, and the merge base. A branch that was merged into A by
-    a merge commit is compared with A as it was before. Where side A has no runs, the newest first parent of A before it that has some
-    stands in, which the notes say.
+    a merge commit is compared with A as it was before. Where side A has no runs, the newest first parent of A
+    before it that has some stands in, which the notes say.
 
     Args:
         reader: the repository.
