@@ -28,11 +28,13 @@ def count_loose(common_dir: Path) -> int:
 
 
 def count_packs(common_dir: Path) -> int:
-    """Return the number of packs."""
+    """Return the number of packs that git may unite: not those kept on purpose or of a partial clone."""
     try:
-        return sum(1 for name in os.listdir(common_dir / "objects" / "pack") if name.endswith(".pack"))  # noqa: PTH208
+        names = set(os.listdir(common_dir / "objects" / "pack"))  # noqa: PTH208
     except OSError:
         return 0
+    packs = (name.removesuffix(".pack") for name in names if name.endswith(".pack"))
+    return sum(1 for stem in packs if not {f"{stem}.keep", f"{stem}.promisor"} & names)
 
 
 def roll_up(store: FileStore) -> bool:
