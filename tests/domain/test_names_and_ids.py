@@ -83,15 +83,15 @@ def test_plain_relative_paths_of_the_allowed_characters_are_keys(key):
 
 
 @given(st.text(max_size=300))
-def test_a_key_is_returned_unchanged_or_refused_in_one_line(key):
+def test_a_key_is_returned_unchanged_or_refused(key):
     try:
-        assert check_key(key, "param") == key
-    except InvalidValueError as error:
-        assert "\n" not in str(error)
-    else:
-        assert 0 < len(key) <= 250
-        assert re.fullmatch(r"[/\w.\- :]+", key)
-        assert ".." not in key.split("/")
+        checked = check_key(key, "param")
+    except InvalidValueError:
+        return
+    assert checked == key
+    assert 0 < len(key) <= 250
+    assert re.fullmatch(r"[/\w.\- :]+", key)
+    assert ".." not in key.split("/")
 
 
 @given(st.text(max_size=40))

@@ -196,7 +196,7 @@ def test_history_is_sorted_by_step_then_time_over_all_sessions(api, repo):
 def test_a_metric_that_does_not_exist_is_named_with_those_that_do(api):
     with api.start_run() as run:
         api.log_metrics({"auc": 1, "loss": 2})
-    with pytest.raises(NotFoundError, match="'f1'.*auc, loss"):
+    with pytest.raises(NotFoundError, match=r"'f1'.*auc, loss"):
         api.metric_history(run.run_id, "f1")
 
 

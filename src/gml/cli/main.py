@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "restore": ("edit", "Bring deleted runs back."),
     "exp": ("exp", "List and manage experiments."),
     "artifacts": ("artifacts", "List, read and add files of runs."),
+    "sql": ("sql", "Ask in SQL, read-only, over runs, params, metrics and the rest."),
+    "export": ("export", "Write runs or metric points as CSV, JSON or Parquet."),
     "status": ("status", "What runs here, and what is waiting."),
     "recover": ("status", "Commit runs whose process died."),
     "doctor": ("doctor", "Check the repository, the ledger and the store."),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from array import array
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import orjson
 
 from gml.domain.errors import CorruptError, NotFoundError, StorageError
 from gml.index.store import schema
@@ -30,6 +33,7 @@ log = logging.getLogger("gml")
 _TOO_LARGE: Final = ("too large", "stack overflow", "too many", "too big")
 # ... and of a file that is damaged.
 _DAMAGE: Final = ("malformed", "not a database", "I/O", "no such table", "no such column")
+_LISTED: Final = 10_000
 # Damaged runs are tried again by every command, so many at most.
 _RETRIED: Final = 100
 
@@ -233,6 +237,34 @@ class RunIndex:
             ).fetchall()
         )
         return {(experiment, stage): count for experiment, stage, count in rows}
+
+    def keys_of(self, run_ids: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+        """Return the params, metrics and tags that at least one of some runs has, each sorted.
+
+        Tags include those that runs would have in MLflow, as in queries.
+        """
+
+        def answer(connection: sqlite3.Connection) -> tuple[list[str], list[str], list[str]]:
+            shapes: set[bytes] = set()
+            for start in range(0, len(run_ids), _LISTED):
+                rows = connection.execute(
+                    "SELECT DISTINCT d.key_ids FROM json_each(?) i JOIN run_rows r ON r.run_id = i.value "
+                    "JOIN details d ON d.rid = r.rid",
+                    (orjson.dumps(list(run_ids[start : start + _LISTED])).decode(),),
+                )
+                shapes.update(key_ids for (key_ids,) in rows)
+            held: set[int] = set()
+            for shape in shapes:
+                numbers = array("I")
+                numbers.frombytes(shape)
+                held.update(numbers)
+            out: dict[int, list[str]] = {schema.PARAM: [], schema.METRIC: [], schema.TAG: []}
+            for key_id, section, key in connection.execute("SELECT key_id, section, key FROM keys"):
+                if key_id in held:
+                    out[section].append(key)
+            return sorted(out[schema.PARAM]), sorted(out[schema.METRIC]), sorted(out[schema.TAG])
+
+        return self._ask(answer)
 
     def search(
         self,
