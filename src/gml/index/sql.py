@@ -107,6 +107,9 @@ class SqlSession:
             ("gml_commit", 1, self._commit),
         ):
             connection.create_function(name, arguments, self._guarded(function), deterministic=True)
+        # SQLite prepares a table-valued function once, with statements of its own.
+        for name in _TABLES:
+            connection.execute(f"SELECT 1 FROM {name}('[]')")  # noqa: S608
         # From one state of the index, whatever other processes do meanwhile.
         connection.execute("BEGIN")
         connection.execute("PRAGMA query_only = ON")
