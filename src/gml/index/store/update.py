@@ -6,7 +6,6 @@ import gc
 from array import array
 from contextlib import contextmanager, suppress
 from itertools import chain
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import CorruptError, GmlError, NotFoundError
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 # The rows of so many runs are sorted and inserted together: about 60 MB of Python objects.
 CHUNK: Final = 10_000
-
-_by_id: Final = itemgetter(0)
 
 
 class Updater:
@@ -117,15 +114,10 @@ class Updater:
                 damaged.append((entry.run_id, str(error)))
             else:
                 self._next_rid += 1
+        self._connection.executemany("INSERT OR REPLACE INTO damage VALUES (?, ?)", damaged)
         # In the order of their ids the rows of a chunk go to few pages.
-        rows.metrics.sort(key=_by_id)
-        rows.texts.sort(key=_by_id)
-        many = self._connection.executemany
-        many("INSERT OR REPLACE INTO damage VALUES (?, ?)", damaged)
-        many("INSERT INTO run_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows.runs)
-        many("INSERT INTO details VALUES (?, ?, ?, ?, ?, ?, ?)", rows.details)
-        many("INSERT INTO metric_rows VALUES (?, ?, ?, ?, ?, ?)", rows.metrics)
-        many("INSERT INTO text_rows VALUES (?, ?, ?)", rows.texts)
+        for where, values in rows.inserts():
+            self._connection.executemany(f"INSERT INTO {where}", values)
 
     def _key_id(self, section: int, key: str) -> int:
         found = self._keys.get((section, key))

@@ -169,13 +169,6 @@ def _overlay(connection: sqlite3.Connection, live: list[Run]) -> bool:
     rows = Rows(key_id)
     for rid, run in enumerate(live, start=1):
         rows.add_run(rid, RunEntry(run.run_id, None, None), run)
-    for table, values in (
-        ("run_rows", rows.runs),
-        ("details", rows.details),
-        ("metric_rows", rows.metrics),
-        ("text_rows", rows.texts),
-    ):
-        if values:
-            marks = ", ".join("?" * len(values[0]))
-            connection.executemany(f"INSERT INTO live_{table} VALUES ({marks})", values)  # noqa: S608
+    for where, values in rows.inserts():
+        connection.executemany(f"INSERT INTO live_{where}", values)
     return True
