@@ -62,6 +62,9 @@ def test_two_runs_of_one_name_are_ambiguous(gml):
         (["log", "-n", " ", "--", "true"], "must be text and not empty"),
         (["log", "--capture", "(", "--", "true"], "position"),
         (["log"], "Missing argument"),
+        (["log", "--badopt", "--", "true"], "gml log has no option --badopt"),
+        (["log", "-p", "a=1", "-p", "a=2", "--", "true"], "is given twice"),
+        (["log", "-x", "", "--", "true"], "must be text and not empty"),
         (["ls", "metrics.auc >"], "expected a value"),
         (["ls", "--columns", "nonsense"], "column 'nonsense' is not known"),
         (["ls", "-x", "chrun"], "no experiment is named 'chrun'"),
@@ -110,14 +113,15 @@ def test_pipes_and_sockets_in_a_folder_are_named_and_left_out(gml, repo):
 def test_a_newer_ledger_is_refused_and_not_written_to(gml, repo):
     gml("log", "--", "true")
     tip = repo.git("rev-parse", "refs/gml/ledger")
-    blob = repo.git("hash-object", "-w", "--stdin", data="gml-ledger 2\n")
+    blob = repo.git("hash-object", "-w", "--stdin", data="gml-ledger 2\nreadable by gitml 3.0 and newer\n")
     listing = repo.git("ls-tree", tip).replace("\tformat", "\told") + f"\n100644 blob {blob}\tformat"
     kept = "\n".join(line for line in listing.split("\n") if not line.endswith("\told"))
     commit = repo.git("commit-tree", "-p", tip, "-m", "newer", repo.git("mktree", data=kept + "\n"))
     repo.git("update-ref", "refs/gml/ledger", commit)
-    for arguments in (["ls"], ["show"], ["log", "--", "true"], ["tag", "@", "a=b"]):
+    for arguments in (["ls"], ["show"], ["doctor"], ["log", "--", "true"], ["tag", "@", "a=b"]):
         done = gml(*arguments, code=10)
-        assert "pip install -U gitml" in line_of(done)
+        assert "readable by gitml 3.0 and newer" in line_of(done)
+        assert "pip install -U gitml" in done.err
     assert repo.git("rev-parse", "refs/gml/ledger") == commit
 
 
@@ -140,6 +144,8 @@ def test_a_damaged_run_is_named_and_the_others_stay_readable(gml, repo):
     assert run_id in done.err
     assert gml("show", "good").code == 0
     assert run_id in line_of(gml("show", run_id, code=9))
+    assert run_id in gml("show", run_id[-8:], code=9).err
+    assert "1 runs cannot be read; `gml doctor` names them" in gml("show", "bad", code=4).err
     doctor = gml("doctor", "--json", code=9).json
     assert doctor["sound"] is False
     assert [f["subject"] for f in doctor["findings"] if f["level"] == "damage"] == [f"run {run_id}"]

@@ -99,6 +99,30 @@ def test_further_runs_of_the_script_are_children(gml, repo):
     assert len(parent["children"]) == 2
 
 
+def test_the_run_moves_to_the_experiment_that_the_script_chooses(gml, repo):
+    repo.file(
+        "train.py",
+        "import gml as mlflow\nmlflow.set_experiment('iris')\n"
+        "for n in (5, 50):\n  with mlflow.start_run(run_name=f'rf{n}'): mlflow.log_param('n', n)\n",
+    )
+    gml("log", "--", "python", "train.py")
+    assert {r["name"]: r["experiment"] for r in gml("ls", "--json").json} == {"rf5": "iris", "rf50": "iris"}
+    assert len(gml("ls", "-x", "iris", "--json").json) == 2
+    done = gml("log", "-x", "mine", "--", "python", "train.py")
+    assert "stays in experiment 'mine'" in done.err
+    assert gml("ls", "-x", "mine", "--json").json[0]["name"] == "rf5"
+
+
+def test_artifacts_outside_the_directory_keep_apart(gml, repo):
+    repo.file("a/m.bin", "a")
+    repo.file("b/m.bin", "b")
+    (repo.path / "work").mkdir()
+    gml("log", "-a", "../a/m.bin", "-a", "../b/m.bin", "--", "true", cwd=repo.path / "work")
+    assert {"a/m.bin", "b/m.bin"} <= set(gml("show", "--json").json["artifacts"])
+    gml("log", "-a", repo.path / "a/m.bin", "-a", repo.path / "b/m.bin", "--", "true")
+    assert {"m.bin", "b/m.bin"} <= set(gml("show", "--json").json["artifacts"])
+
+
 def test_metrics_params_and_artifacts_come_from_files(gml, repo):
     repo.file("stale/metrics.json", '{"old": 1}')
     repo.file("job.sh", 'echo \'{"auc": 0.9, "nested": {"f1": 0.5}}\' > metrics.json\n'

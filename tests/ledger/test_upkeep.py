@@ -32,7 +32,7 @@ def test_many_packs_become_few_and_nothing_is_lost(repo):
     assert len(packs(repo)) < upkeep.PACKS // 2
     view = repo.workspace().ledger.view()
     assert all(view.read(f"runs-x/aa/bb/run-{n}.json") == b"{}\n" * (n + 1) for n in range(upkeep.PACKS + 3))
-    assert view.read(layout.FORMAT_PATH) == b"gml-ledger 1\n"
+    assert view.read(layout.FORMAT_PATH) == layout.FORMAT_FILE
 
 
 def test_packs_that_git_may_not_unite_do_not_count(repo):

@@ -34,7 +34,7 @@ def init_command(experiment: str | None, code: str | None) -> None:
     if workspace.ledger.tip() is None:
         workspace.ledger.append(
             lambda view: (
-                Batch({layout.FORMAT_PATH: f"{layout.FORMAT}\n".encode()}, "start the ledger\n")
+                Batch({layout.FORMAT_PATH: layout.FORMAT_FILE}, "start the ledger\n")
                 if view.commit is None
                 else Batch()
             )

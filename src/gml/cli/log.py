@@ -5,15 +5,18 @@ from __future__ import annotations
 import click
 
 from gml.cli.common import open_workspace
+from gml.domain.errors import UsageError
 
 
 def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Parse repeated `key=value` options."""
-    out = {}
+    out: dict[str, str] = {}
     for text in values:
         key, found, value = text.partition("=")
         if not found or not key:
             raise click.BadParameter(f"{text!r} is not key=value", ctx, param)
+        if out.get(key, value) != value:
+            raise click.BadParameter(f"{key!r} is given twice, as {out[key]!r} and {value!r}", ctx, param)
         out[key] = value
     return out
 
@@ -88,6 +91,10 @@ def log_command(
     from gml.tracking.launch import Launch, run_command
     from gml.tracking.start import NewRun
 
+    if command[0].startswith("-"):
+        raise UsageError(
+            f"gml log has no option {command[0]}", hint="the command goes behind --: gml log -- CMD"
+        )
     new = NewRun(experiment=experiment, name=name, params=params, tags=tags, description=note)
     launch = Launch(
         command=command,

@@ -142,7 +142,8 @@ def _code_facts(run: Run) -> list[tuple[str, str]]:
         facts.append(("remote", str(source["remote"])))
     left_out = source.get("left_out") or {}
     if left_out:
-        facts.append(("left out", ", ".join(f"{path} ({why})" for path, why in sorted(left_out.items())[:5])))
+        named = ", ".join(f"{path} ({why})" for path, why in sorted(left_out.items())[:5])
+        facts.append(("left out", named + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")))
     if source.get("error"):
         facts.append(("code error", str(source["error"])))
     return facts

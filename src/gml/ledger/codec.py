@@ -68,11 +68,13 @@ def decode(data: bytes, path: str, family: str | None = None, newest: int = 1) -
 
 def check_format(stated: str, path: str, family: str, newest: int) -> None:
     """Refuse another family and newer versions of a format line such as `gml-run 1`."""
+    stated, _, readers = stated.partition("\n")
     name, _, version = stated.partition(" ")
     if name != family or not version.isdigit():
         raise CorruptError(f"{path} says format {stated!r}, expected {family!r}")
     if int(version) > newest:
         raise FormatError(
-            f"{path} has format {stated!r}, this gml reads {family} up to {newest}",
+            f"{path} has format {stated!r}{f', {readers}' if readers else ''}; "
+            f"this gml reads {family} up to {newest}",
             hint="upgrade: pip install -U gitml",
         )

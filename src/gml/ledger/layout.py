@@ -10,6 +10,8 @@ from gml.domain.ids import is_time_ordered
 
 FORMAT_PATH: Final = "format"
 FORMAT: Final = "gml-ledger 1"
+# The whole content of the format file; the second line is what an older gml shows to its user.
+FORMAT_FILE: Final = b"gml-ledger 1\nreadable by gitml 0.1 and newer\n"
 FORMAT_VERSION: Final = 1
 
 _HEX32 = re.compile(r"[0-9a-f]{32}")

@@ -153,7 +153,7 @@ class Writer:
             if not changes:
                 return None
             if view.commit is None:
-                changes[layout.FORMAT_PATH] = f"{layout.FORMAT}\n".encode()
+                changes[layout.FORMAT_PATH] = layout.FORMAT_FILE
             parents = () if view.commit is None else (view.commit,)
             try:
                 return self.advance(ledger.ref, view.commit, changes, batch.message, parents=parents)

@@ -118,13 +118,18 @@ def workspace() -> Workspace:
 
 def current() -> ActiveRun | None:
     """Return the run that this thread logs to, None when there is none."""
-    if _thread.stack:
-        return _thread.stack[-1]
+    mine = _thread.stack
+    while mine and mine[-1].recorder.ended:
+        # Another thread ended it.
+        mine.pop()
+    if mine:
+        return mine[-1]
     return _all[-1] if _all else None
 
 
 def stack() -> list[ActiveRun]:
-    """Return the runs that this thread started and did not end, outermost first."""
+    """Return the runs that this thread started and nobody ended, outermost first."""
+    _thread.stack[:] = [run for run in _thread.stack if not run.recorder.ended]
     return _thread.stack
 
 

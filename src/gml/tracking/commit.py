@@ -75,6 +75,11 @@ def commit_sessions(
     root = workspace.journal_root
     with workspace.ledger.writing() as writer:
         if own is not None and not own.is_there:
+            if workspace.ledger.view().entry(own.path.name) is None:
+                log.warning(
+                    "gml: the journal of run %s was removed while it was written: the run is lost",
+                    own.path.name,
+                )
             return []
         pending: dict[Path, Pending] = {}
         if own is not None:

@@ -124,6 +124,7 @@ def _begin(
         if recorder is not None:
             active.consume(recorder.run_id)
             _name_again(recorder, run_name, tags, description)
+            move_to_chosen(recorder)
             return recorder
     space = active.workspace()
     if run_id is not None:
@@ -162,6 +163,22 @@ def _name_again(
         extra[TAG_NOTE] = description
     if extra:
         recorder.set_tags(extra)
+
+
+def move_to_chosen(recorder: Recorder) -> None:
+    """Put a run that `gml log` started into the experiment that the script chose."""
+    header = recorder.header
+    if _experiment is None or _experiment == header.get("experiment"):
+        return
+    if header.get("experiment_chosen"):
+        log.warning(
+            "gml: the run stays in experiment %r, which its starter chose; %r is for the script's further runs",
+            header.get("experiment"),
+            _experiment,
+        )
+        return
+    wanted, name = start.find_experiment(active.workspace(), start.NewRun(experiment=_experiment))
+    recorder.append(["x", wanted, name])
 
 
 def _watch_system(recorder: Recorder) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gml._version import __version__
-from gml.domain.errors import GmlError
+from gml.domain.errors import FormatError, GmlError
 from gml.ledger.history import read_blocks
 from gml.tracking.contents import open_artifact, segment
 from gml.tracking.journal import session as journal
@@ -84,6 +84,8 @@ def examine(workspace: Workspace, *, deep: bool = True) -> Iterator[Finding]:
     try:
         tip = workspace.ledger.tip()
         reader = Reader(workspace)
+    except FormatError:
+        raise
     except GmlError as error:
         yield Finding("damage", "ledger", str(error))
         return

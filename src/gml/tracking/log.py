@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gml.domain.errors import CorruptError, RepositoryError, StorageError
 from gml.tracking import active, artifacts, start
-from gml.tracking.fluent import start_run
+from gml.tracking.fluent import move_to_chosen, start_run
 from gml.tracking.recorder import check_timestamp
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
+    from gml.tracking.active import ActiveRun
     from gml.tracking.recorder import Recorder
 
 log = logging.getLogger("gml")
@@ -45,8 +46,15 @@ def _recorder(run_id: str | None = None) -> Recorder:
     """Return the recorder that a logging call goes to, starting a run when none is active."""
     if run_id is not None:
         return _other(run_id)
-    run = active.current() or active.join_inherited()
+    run = active.current() or _join_inherited()
     return (run or start_run()).recorder
+
+
+def _join_inherited() -> ActiveRun | None:
+    run = active.join_inherited()
+    if run is not None:
+        move_to_chosen(run.recorder)
+    return run
 
 
 def _other(run_id: str) -> Recorder:

@@ -161,6 +161,13 @@ class Reader:
         matches = self._match_ids(text)
         if not matches:
             matches = self._match_names(text)
+        if not matches and not self.past and self.index.damaged():
+            matches = self.view.match(text)
+            if not matches:
+                raise NotFoundError(
+                    f"no run matches {text!r}, and {len(self.index.damaged())} runs cannot be read",
+                    hint="`gml doctor` names them",
+                )
         found = self.run(only(matches, text))
         if found is None:
             raise NotFoundError(f"run {text!r} has gone")

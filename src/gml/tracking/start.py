@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
 import secrets
 import sys
@@ -15,6 +17,7 @@ from gml.domain.errors import ConflictError, GmlError, NotFoundError
 from gml.domain.ids import DEFAULT_EXPERIMENT, check_run_id, new_run_id
 from gml.domain.names import TAG_NOTE, TAG_PARENT, check_experiment_name, check_run_name, made_up_name
 from gml.domain.run import DELETED, Run
+from gml.fs import storage_error
 from gml.tracking.journal import session as journal
 from gml.tracking.recorder import Recorder, now_ms, process_facts
 from gml.tracking.source import Source, capture_own_environment, capture_source
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gml.workspace import Workspace
+
+log = logging.getLogger("gml")
 
 ENV_RUN_ID: Final = "GML_RUN_ID"
 ENV_JOURNAL: Final = "GML_JOURNAL"
@@ -83,6 +88,7 @@ def start_new(workspace: Workspace, new: NewRun) -> Recorder:
         "writer": workspace.writer_id,
         "experiment_id": experiment_id,
         "experiment": experiment,
+        "experiment_chosen": new.experiment is not None or new.experiment_id is not None,
         "name": name,
         "user": workspace.user,
         "inline_limit": workspace.settings.inline_limit,
@@ -127,7 +133,8 @@ def find_experiment(workspace: Workspace, new: NewRun) -> tuple[str, str]:
         if known is None:
             raise NotFoundError(f"no experiment has id {new.experiment_id!r}", hint="`gml exp ls` shows them")
     else:
-        name = check_experiment_name(new.experiment or workspace.settings.experiment or DEFAULT_EXPERIMENT)
+        chosen = new.experiment if new.experiment is not None else workspace.settings.experiment
+        name = check_experiment_name(DEFAULT_EXPERIMENT if chosen is None else chosen)
         known = view.experiment_named(name)
         if known is None:
             return view.id_for_name(name), name
@@ -253,31 +260,75 @@ def start_or_join_rank(workspace: Workspace, new: NewRun, key: str) -> Recorder:
     """Start the run of a distributed job, or join it when another rank was first.
 
     The ranks meet at a file named after their job in the journal directory; it is created exclusively.
+    A later job may have the same name (a fixed torchrun id, one parent that starts several): each rank
+    leaves a mark, and a rank that finds its own mark belongs to the next job of that name.
     """
     meeting = workspace.journal_root / ".ranks"
-    meeting.mkdir(parents=True, exist_ok=True)
-    spot = meeting / key
-    run_id = new.run_id or next_id(workspace)
-    mine = meeting / f".{key}-{run_id}"
+    try:
+        meeting.mkdir(parents=True, exist_ok=True)
+        mark = _take_mark(meeting, key)
+        spot = mark.with_name(mark.name.rpartition(".")[0])
+        run_id = new.run_id or next_id(workspace)
+        first = _claim(spot, run_id)
+    except OSError as error:
+        raise storage_error(error, f"cannot meet the other ranks in {meeting}") from error
+    if first:
+        try:
+            return start_new(workspace, _with_id(new, run_id))
+        except BaseException:
+            for path in (spot, mark):
+                path.unlink(missing_ok=True)
+            raise
+    joined = _join_first(workspace, spot)
+    if joined is not None:
+        return joined
+    log.warning(
+        "gml: the run of the first rank did not appear in %g s; this rank has its own", RENDEZVOUS_WAIT
+    )
+    return start_new(workspace, new)
+
+
+def _take_mark(meeting: Path, key: str) -> Path:
+    """Create this rank's mark in the first job of this name where it has none."""
+    rank = process_facts(os.environ).get("rank", 0)
+    for job in range(100_000):
+        mark = meeting / f"{key}-{job}.{rank}"
+        try:
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            continue
+        return mark
+    raise OSError(errno.EMLINK, "too many jobs of one name")
+
+
+def _claim(spot: Path, run_id: str) -> bool:
+    """Create the meeting point with its content at once; False when another rank was first."""
+    mine = spot.with_name(f".{spot.name}-{run_id}")
     mine.write_text(run_id)
     try:
         os.link(mine, spot)
     except FileExistsError:
-        pass
-    else:
-        return start_new(workspace, _with_id(new, run_id))
+        return False
     finally:
         mine.unlink(missing_ok=True)
-    shared_id = spot.read_text().strip()
+    return True
+
+
+def _join_first(workspace: Workspace, spot: Path) -> Recorder | None:
     end = time.monotonic() + RENDEZVOUS_WAIT
     while time.monotonic() < end:
+        try:
+            shared_id = spot.read_text().strip()
+        except FileNotFoundError:
+            # The first rank could not start its run: it has said why, and there is nobody to join.
+            return None
         joined = journal.join(workspace.journal_root, shared_id, process_facts(os.environ))
         if joined is not None:
             return Recorder(shared_id, joined, lambda: workspace, owner=False)
         if workspace.ledger.view().entry(shared_id) is not None:
             return resume(workspace, shared_id)
         time.sleep(0.01)
-    raise NotFoundError(f"the first rank's run {shared_id} did not appear in {RENDEZVOUS_WAIT:g} s")
+    return None
 
 
 def _with_id(new: NewRun, run_id: str) -> NewRun:

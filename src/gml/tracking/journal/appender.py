@@ -37,6 +37,7 @@ class Appender:
         mode = os.O_RDWR if readable else os.O_WRONLY
         self.fd = os.open(path, mode | os.O_CREAT | os.O_APPEND | OPEN_FLAGS, 0o666)
         self.dirty = False
+        self.quiet = False
         self._pending = bytearray()
         self._guard = threading.Lock()  # of what waits; the usual write needs none
         self._lost = 0
@@ -97,7 +98,7 @@ class Appender:
             return
         now = time.monotonic()
         self._retry_at = now + RETRY_EVERY
-        if now >= self._warn_at:
+        if now >= self._warn_at and not self.quiet:
             self._warn_at = now + WARN_EVERY
             log.warning(
                 "gml: cannot write %s (%s); training goes on, %d bytes wait in memory, %d lines given up; "

@@ -112,6 +112,8 @@ class SessionFold:
                 self._outputs.append(entry)
             case ["set", str(key), value]:
                 self._document[key] = value
+            case ["x", str(experiment_id), str(name)]:
+                self.header = {**self.header, "experiment_id": experiment_id, "experiment": name}
             case ["env", dict(full)]:
                 self.environment = full
             case ["status", str(status), end_time]:

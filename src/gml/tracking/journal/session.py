@@ -158,7 +158,10 @@ def _own_name() -> str:
 def _open_own(directory: Path, facts: Mapping[str, Any]) -> Appender:
     own = Appender(directory / _own_name())
     fs.try_lock(own.fd)
+    # Whoever opens it says what is wrong when this fails; later it is the appender's word.
+    own.quiet = True
     own.write(encode_line([FORMAT, VERSION, dict(facts)]))
+    own.quiet = False
     return own
 
 
@@ -186,6 +189,7 @@ def create(
         (building / STAGED).mkdir(parents=True)
         own = _open_own(building, process)
         first = Appender(building / SHARED)
+        first.quiet = True
         first.write(encode_lines([[FORMAT, VERSION, dict(header)], *events]))
         unwritten = first.unwritten or own.unwritten
         first.close()

@@ -216,6 +216,9 @@ def _spawn(
             stdout=relays[0].child_end,
             stderr=relays[-1].child_end,
             env=environ,
+            # On a terminal Ctrl-C reaches the command by itself. Elsewhere it has a group of its own, so that
+            # a signal to ours arrives once, forwarded.
+            process_group=None if _shares_terminal() else 0,
         )
     finally:
         for relay in relays:
@@ -277,10 +280,11 @@ class _Signals:
 def _signals(relays: list[Relay]) -> Iterator[_Signals]:
     """Forward signals to the child. Ctrl-C reaches it by itself: it is in our process group."""
     state = _Signals()
+    shared = _shares_terminal()
 
     def interrupt(number: int, frame: object) -> None:  # noqa: ARG001
         state.interrupted = True
-        if state.child is not None and not _shares_terminal():
+        if state.child is not None and not shared:
             state.child.send_signal(number)
 
     def forward(number: int, frame: object) -> None:  # noqa: ARG001
@@ -297,7 +301,7 @@ def _signals(relays: list[Relay]) -> Iterator[_Signals]:
             state.child.send_signal(number)
 
     handlers: dict[str, Callable[[int, object], None]] = dict.fromkeys(_FORWARDED, forward)
-    handlers |= {"SIGINT": interrupt, "SIGWINCH": resize}
+    handlers |= {"SIGINT": interrupt, "SIGQUIT": interrupt, "SIGWINCH": resize}
     before = {}
     for name, handler in handlers.items():
         number = getattr(signal, name, None)
@@ -340,7 +344,7 @@ def _system_monitor(recorder: Recorder, pid: int, interval: float) -> Iterator[N
 def _judge(returncode: int, *, interrupted: bool) -> tuple[str, int]:
     """Return status and exit code: signals that ask a program to stop make it KILLED."""
     code = returncode if returncode >= 0 else 128 - returncode
-    asked = {getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")}
+    asked = {getattr(signal, name, None) for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGKILL")}
     if interrupted or (returncode < 0 and -returncode in asked):
         return KILLED, code
     return (FINISHED if returncode == 0 else FAILED), code

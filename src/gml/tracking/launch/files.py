@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import GmlError
-from gml.tracking.artifacts import artifact_name, log_file, log_folder
+from gml.tracking.artifacts import log_file, log_folder
 from gml.tracking.capture.files import JsonlTail, read_metrics_file, read_params_file
 
 if TYPE_CHECKING:
@@ -103,20 +103,34 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
+def _target(name: str, taken: set[str]) -> str:
+    """Return the path within the run: relative ones stay, of absolute ones as much as tells them apart."""
+    path = Path(name)
+    parts = [part for part in path.parts if part not in {"..", path.anchor}]
+    if path.is_absolute():
+        count = 1
+        while "/".join(parts[-count:]) in taken and count < len(parts):
+            count += 1
+        parts = parts[-count:]
+    target = "/".join(parts)
+    taken.add(target)
+    return target or "."
+
+
 def collect_artifacts(recorder: Recorder, cwd: Path, patterns: Sequence[str]) -> None:
     """Keep the files and folders that match; what is missing or unreadable is named in a warning."""
 
     def failed(error: Exception) -> None:
-        log.warning("gml: artifact: %s", error)
+        log.warning("gml: %s", error)
 
+    taken: set[str] = set()
     for pattern in patterns:
         found = sorted(glob.glob(pattern, root_dir=cwd, recursive=True))  # noqa: PTH207  (root_dir)
         if not found:
             log.warning("gml: no file matches artifact %r", pattern)
         for name in found:
             path = cwd / name
-            inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-            target = Path(name).as_posix() if inside else artifact_name(name, None)
+            target = _target(name, taken)
             try:
                 if path.is_dir():
                     log_folder(recorder, path, target if target != "." else "", failed)
