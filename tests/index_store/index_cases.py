@@ -6,7 +6,6 @@ import subprocess
 from hypothesis import strategies as st
 from query_strategies import HEX, METRIC_KEYS, NOW, NUMBERS, PARAM_KEYS, TEXTS, queries
 
-from gml.domain.errors import GmlError
 from gml.domain.ids import experiment_id, new_run_id
 from gml.domain.metrics import MetricSummary, number_to_json
 from gml.domain.run import STATUSES
@@ -22,7 +21,7 @@ from gml.workspace import Workspace
 
 DAY = 86_400_000
 HOSTILE = ["'; DROP TABLE run_rows; --", '"', "'", "%", "?", "?1", ":x", "`", "\\", "\U0001f600", "İ", "ß", "\x7f", "\ufeff", " ",
-           "a\nb", "\u2028", "1_0", "١", " 1", "1 ", "+.5", "1e400", "-NaN", "0x10", "Infinity", "iNf", "1e-400", "00"]  # fmt: skip
+           "a\nb", "\u2028", "1_0", "\u0661", " 1", "1 ", "+.5", "1e400", "-NaN", "0x10", "Infinity", "iNf", "1e-400", "00"]  # fmt: skip
 ALL_TEXTS = [*TEXTS, *HOSTILE]
 
 
@@ -194,7 +193,7 @@ def points(values):
 def naive(view, query=None, orders=(), *, experiments=None, stages=("active",), limit=None, runs=None):
     """Return the ids that `RunIndex.search` has to return."""
     names = {e.experiment_id: e.name for e in view.experiments()}
-    damaged: list[GmlError] = []
+    damaged = []
     found = [
         run
         for run in (view.runs(damaged) if runs is None else runs)

@@ -4,12 +4,15 @@ import contextlib
 import subprocess
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from index_cases import NOW, Dice, Lab, dump, found, git, naive, points
 
 from gml.domain.run import fold
 from gml.index.query import parse
+from gml.index.query.fields import number_of
 from gml.index.store import RunIndex
-from gml.index.store.rows import Rows
+from gml.index.store.rows import Rows, finite_number
 from gml.ledger import layout
 from gml.ledger.view import RunEntry
 
@@ -254,3 +257,37 @@ def test_ten_thousand_keys_in_one_run(lab):
                 {"format": "gml-edit 1", "clock": 1, "session": "0" * 16, "tags": {"a": "b"}}})  # fmt: skip
     with contextlib.closing(lab.open()) as index:
         assert found(index, parse("tags.a = 'b' and params.p9999 = '9999'")) == [run_id]
+
+
+NUMBERLIKE = st.one_of(
+    st.text("0123456789.eE+-_ nNaAiIfFtTyYxX\u0661\u0131\t", max_size=8),
+    st.floats().map(repr),
+    st.sampled_from(
+        [
+            "",
+            "infinity",
+            "+Infinity",
+            "-nan",
+            "NaN",
+            "1e400",
+            "0x1p3",
+            "1.",
+            ".5",
+            ".",
+            "1__0",
+            "\x1c1",
+            "1\x1f",
+        ]
+    ),
+)
+
+
+@settings(max_examples=3000, deadline=None, database=None)
+@given(NUMBERLIKE)
+def test_numbers_are_those_of_the_evaluator(text):
+    try:
+        wanted = number_of(text)
+    except ValueError:
+        wanted = None  # `infinity` with letters of Turkish, which its expression takes for a number
+    found = finite_number(text)
+    assert found == (None if wanted is None or wanted != wanted else wanted)

@@ -108,7 +108,7 @@ class Compiler:
         for term in leads:
             (rows,) = (self._conditions.rows(term.field),)
             alias = self._join(rows[0])
-            self._where.append(self._conditions.condition(term, rows[0].value(alias), alias))
+            self._where.append(self._conditions.must_hold(term, rows[0].value(alias), alias))
         self._run_table()
         self._where.append(among("r.lifecycle_stage", stages))
         if experiments is not None:

@@ -136,6 +136,15 @@ class Conditions:
             self._known[section, key] = None if row is None else int(row[0])
         return self._known[section, key]
 
+    def must_hold(self, node: ast.Comparison | ast.Membership | ast.Between, value: str, alias: str) -> Piece:
+        """Return a condition that may say NULL where `condition` says 0: the run is left out anyhow."""
+        if isinstance(node, ast.Comparison) and isinstance(node.value, ast.Number) and not node.value.is_nan:
+            sql = _SQL_OPS.get(node.op)
+            if sql is not None and node.op != ast.NE:
+                number = f"{alias}.num" if type_of(node.field) == MIXED else value
+                return Piece(f"{number} {sql} ?", [node.value.value])
+        return self.condition(node, value, alias)
+
     def condition(
         self, node: ast.Comparison | ast.Membership | ast.Between, value: str, alias: str = ""
     ) -> Piece:

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from gml.index.query import ast
-from gml.index.query.fields import CONTEXT_TAG, lookup, number_of
+from gml.index.query.fields import CONTEXT_TAG, lookup
 from gml.index.store import schema
+from gml.index.store.rows import finite_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+_NANS: Final = ("nan", "+nan", "-nan")
 NAN_TEXTS: Final = "('nan', '+nan', '-nan')"
 _PARTS: Final = {
     "": "{0}.last",
@@ -145,8 +147,9 @@ def json_group(values: Callable[[str], list[str]]) -> Callable[[str], int]:
         found = values(text)
         if len(found) != 1:
             return 3
-        number = number_of(found[0])
-        return 2 if number is None else 0 if number == number else 1  # noqa: PLR0124
+        if finite_number(found[0]) is not None:
+            return 0
+        return 1 if found[0].lower() in _NANS else 2
 
     return group
 
@@ -156,9 +159,9 @@ def json_rank(values: Callable[[str], list[str]]) -> Callable[[str], float | str
 
     def rank(text: str) -> float | str | None:
         found = values(text)
-        if len(found) != 1:
+        if len(found) != 1 or found[0].lower() in _NANS:
             return None
-        number = number_of(found[0])
-        return found[0] if number is None else number if number == number else None  # noqa: PLR0124
+        number = finite_number(found[0])
+        return found[0] if number is None else number
 
     return rank

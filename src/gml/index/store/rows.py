@@ -18,7 +18,6 @@ from gml.domain.ids import is_time_ordered
 from gml.domain.metrics import MetricSummary
 from gml.domain.run import fold
 from gml.index.as_mlflow import mlflow_tags
-from gml.index.query.fields import number_of
 from gml.index.store import schema
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ class Rows:
             bases, ids = self._shape(section, found)
             held += ids
             for base, value in zip(bases, found.values(), strict=True):
-                number = _number(value)
+                number = finite_number(value)
                 if number is None:
                     texts.append((base + rid, value))
                 else:
@@ -212,20 +211,26 @@ def _integer(value: Any) -> int:
     return max(-_MAX_INT - 1, min(_MAX_INT, value))
 
 
-def _number(value: Any) -> float | None:
-    """Return the number that a text is; None for NaN and other text. Agrees with `number_of`."""
+def finite_number(value: Any) -> float | None:
+    """Return the number that a text is; None for NaN and for other text. Agrees with `number_of`.
+
+    Raises:
+        TypeError: it is not text.
+
+    Example:
+        >>> finite_number("1e-3"), finite_number("1_000"), finite_number("nan")
+        (0.001, None, None)
+    """
     if value.__class__ is not str:
         raise TypeError(f"{value!r} is not text")
-    # `float` takes spaces, underscores and the digits of all scripts, and `number_of` does not: only
-    # where none of them can be the slow expression is left out.
-    if value[-1:] in _LAST_OF_NUMBER and value.isascii() and "_" not in value and value[0] > " ":
-        try:
-            number = float(value)
-        except ValueError:
-            return None
-        return None if number != number else number  # noqa: PLR0124
-    found = number_of(value)
-    return None if found is None or math.isnan(found) else found
+    # `float` also takes spaces, underscores and the digits of all scripts, which `number_of` does not.
+    if value[-1:] not in _LAST_OF_NUMBER or not value.isascii() or "_" in value or value[0] <= " ":
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return None if number != number else number  # noqa: PLR0124
 
 
 def _misshapen(entry: RunEntry, error: Exception) -> CorruptError:
