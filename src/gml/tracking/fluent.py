@@ -172,7 +172,7 @@ def move_to_chosen(recorder: Recorder) -> None:
         return
     if header.get("experiment_chosen"):
         log.warning(
-            "gml: the run stays in experiment %r, which its starter chose; %r is for the script's further runs",
+            "gml: the run stays in experiment %r, which its starter chose; %r is for further runs",
             header.get("experiment"),
             _experiment,
         )
