@@ -237,8 +237,11 @@ class Recorder:
         self._membership.shared.appender.sync()
         if not self._durable_name:
             self._durable_name = True
-            for directory in (self.path, self.path.parent):
-                fs.fsync_directory(directory)
+            try:
+                for directory in (self.path, self.path.parent):
+                    fs.fsync_directory(directory)
+            except OSError as error:
+                log.warning("gml: cannot sync %s (%s)", self.path, error.strerror or error)
         if self.owner and self._checkpoint > 0 and time.monotonic() >= self._next_checkpoint:
             self.checkpoint()
 
