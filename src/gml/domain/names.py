@@ -133,13 +133,15 @@ def check_run_name(name: Any) -> str:
     return name
 
 
-def check_artifact_path(path: str) -> str:
+def check_artifact_path(path: Any) -> str:
     """Return a legal artifact path: relative, forward slashes, no `.` or `..` parts, no control characters.
 
     Example:
         >>> check_artifact_path("model/weights.bin")
         'model/weights.bin'
     """
+    if not isinstance(path, str):
+        raise InvalidValueError(f"an artifact path must be text, not {type(path).__name__}")
     parts = path.split("/")
     if not path or any(part in {"", ".", ".."} for part in parts) or len(path) > 4_000:
         raise InvalidValueError(f"artifact path {path!r:.200} is not a plain relative path")

@@ -32,7 +32,7 @@ from gml.tracking.journal import session as journal
 from gml.tracking.journal.appender import CLOSED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from gml.tracking.journal.fold import SessionFold
@@ -139,7 +139,7 @@ class Recorder:
         step = 0 if step is None else check_integer(step, "step")
         stamp = now_ms() if timestamp is None else check_timestamp(timestamp)
         lines = []
-        for key, raw in values.items():
+        for key, raw in _pairs(values, "metrics"):
             value = check_metric_value(raw, key)
             text = repr(value).encode() if value - value == 0.0 else _SPECIAL[repr(value)]
             body = b"%b%b,%d,%d]" % (self._prefixes.get(key) or self._prefix(key), text, stamp, step)
@@ -155,13 +155,16 @@ class Recorder:
             ConflictError: one has another value already.
             InvalidValueError: a key or value is not legal.
         """
-        checked = {check_key(k, "param"): check_value(v, "param", MAX_PARAM_VALUE) for k, v in params.items()}
+        checked = {
+            check_key(key, "param"): check_value(value, "param", MAX_PARAM_VALUE)
+            for key, value in _pairs(params, "params")
+        }
         self._append([], params=checked)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Append tags; a later value replaces an earlier one. `mlflow.runName` renames the run."""
         events = []
-        for key, value in tags.items():
+        for key, value in _pairs(tags, "tags"):
             text = check_value(value, "tag", MAX_TAG_VALUE)
             if check_key(key, "tag") == TAG_RUN_NAME:
                 events.append(["set", "name", check_run_name(text)])
@@ -234,8 +237,11 @@ class Recorder:
         self._membership.shared.appender.sync()
         if not self._durable_name:
             self._durable_name = True
-            for directory in (self.path, self.path.parent):
-                fs.fsync_directory(directory)
+            try:
+                for directory in (self.path, self.path.parent):
+                    fs.fsync_directory(directory)
+            except OSError as error:
+                log.warning("gml: cannot sync %s (%s)", self.path, error.strerror or error)
         if self.owner and self._checkpoint > 0 and time.monotonic() >= self._next_checkpoint:
             self.checkpoint()
 
@@ -317,6 +323,12 @@ def check_timestamp(value: Any) -> int:
     if number < 0:
         raise InvalidValueError(f"timestamp {number} is negative", hint="use milliseconds since the epoch")
     return number
+
+
+def _pairs(values: Mapping[str, Any], what: str) -> Iterable[tuple[str, Any]]:
+    if not hasattr(values, "items"):
+        raise InvalidValueError(f"{what} are a dict of names and values, not {type(values).__name__}")
+    return values.items()
 
 
 class _Keeper:

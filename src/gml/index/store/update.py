@@ -12,6 +12,7 @@ from gml.domain.errors import CorruptError, GmlError, NotFoundError
 from gml.git import trees
 from gml.index.store import schema
 from gml.index.store.rows import MISSHAPEN, Rows
+from gml.index.store.worker import WorkerError, frames, is_worthwhile
 from gml.ledger.codec import decode
 from gml.ledger.layout import run_of_path
 
@@ -39,6 +40,15 @@ class Updater:
 
     def build(self, view: LedgerView, progress: Callable[[int], None] | None = None) -> None:
         """Fill empty tables from the whole ledger."""
+        # The second process numbers the keys, so there must not be any.
+        empty = self._connection.execute("SELECT count(*) FROM keys").fetchone()[0] == 0
+        if not (empty and is_worthwhile(view) and self._build_with_worker(view, progress)):
+            self._build_alone(view, progress)
+        for statement in schema.statements(schema.INDEXES):
+            self._connection.execute(statement)
+        self._experiments(view)
+
+    def _build_alone(self, view: LedgerView, progress: Callable[[int], None] | None) -> None:
         done = 0
         with _no_collection():
             # Oldest first, so that rows are appended to the tables in their order.
@@ -47,9 +57,30 @@ class Updater:
                 done += len(chunk)
                 if progress is not None:
                     progress(done)
-        for statement in schema.statements(schema.INDEXES):
-            self._connection.execute(statement)
-        self._experiments(view)
+
+    def _build_with_worker(self, view: LedgerView, progress: Callable[[int], None] | None) -> bool:
+        """Let a second process read the runs; False where it could not, and nothing was changed."""
+        many, execute = self._connection.executemany, self._connection.execute
+        failed: list[str] = []
+        execute("SAVEPOINT worker")
+        try:
+            with _no_collection():
+                for frame in frames(view):
+                    many("INSERT INTO keys VALUES (?, ?, ?)", frame["keys"])
+                    for where, values in frame["inserts"]:
+                        many(f"INSERT INTO {where}", values)
+                    failed += frame["failed"]
+                    if progress is not None:
+                        progress(frame["done"])
+        except WorkerError:
+            execute("ROLLBACK TO worker")
+            return False
+        finally:
+            execute("RELEASE worker")
+        self._next_rid = execute("SELECT coalesce(max(rid), 0) + 1 FROM run_rows").fetchone()[0]
+        # What is damaged is said by this process: the other one may only have looked at the wrong place.
+        self.renew(view, failed)
+        return True
 
     def advance(self, view: LedgerView, seen_tree: str | None) -> int:
         """Bring the tables from one ledger tree to another; returns the number of runs touched."""
@@ -109,7 +140,7 @@ class Updater:
         damaged = []
         for entry in entries:
             try:
-                _read(view, entry, rows, self._next_rid)
+                read(view, entry, rows, self._next_rid)
             except GmlError as error:
                 damaged.append((entry.run_id, str(error)))
             else:
@@ -136,8 +167,8 @@ class Updater:
         return found
 
 
-def _read(view: LedgerView, entry: RunEntry, rows: Rows, rid: int) -> None:
-    """Add one run to the rows; raises GmlError where it is damaged."""
+def read(view: LedgerView, entry: RunEntry, rows: Rows, rid: int) -> None:
+    """Add one run to the rows under a number; raises GmlError where it is damaged."""
     plain = entry.record is not None and (
         entry.folder is None or trees.lookup(view.store, entry.folder, "edits") is None
     )
