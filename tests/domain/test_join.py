@@ -108,6 +108,11 @@ def test_of_history_files_with_one_name_only_one_is_referenced(a, b):
         ({"inputs": [1]}, {"inputs": [2]}, {"inputs": [1, 2]}),
         ({"x": 1}, {"x": "1"}, {"x": "1"}),
         ({"x": [1]}, {"x": {"y": 1}}, {"x": {"y": 1}}),
+        (
+            {"hist": [{"at": "git", "size": 9, "sha256": "a"}, {"at": "cas", "sha256": "c"}]},
+            {"hist": [{"at": "git", "size": 8, "sha256": "b"}]},
+            {"hist": [{"at": "cas", "sha256": "c"}, {"at": "git", "size": 9, "sha256": "a"}]},
+        ),
     ],
 )
 def test_join_of_single_values(a, b, expected):

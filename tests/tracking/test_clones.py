@@ -256,7 +256,7 @@ def perform(what: str, site: Site, others: list[Site], model: Model, rng: random
 
 
 @settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],  # real repositories are too slow to shrink with
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -313,6 +313,26 @@ def test_a_run_is_resumed_in_another_clone(api, repo, clone):
     assert api.metric_history(run.run_id, "m")["value"].tolist() == [1.0, 2.0]
 
 
+def test_what_later_sessions_say_wins_in_the_order_in_which_they_came(api, repo):
+    with api.start_run() as run:
+        api.set_tag("who", "creator")
+    for number in range(6):
+        with api.start_run(run_id=run.run_id):
+            api.set_tag("who", number)
+            api.log_text(str(number), "who.txt")
+            if number % 2:
+                run_now = api.active_run()
+                run_now.recorder.checkpoint()
+        if number == 3:
+            edits.tag_runs(repo.workspace(), [run.run_id], {"who": "edit"})
+            assert read(repo, run.run_id).tags == {"who": "edit"}
+        else:
+            assert read(repo, run.run_id).tags == {"who": str(number)}
+        assert (
+            read(repo, run.run_id).artifacts["who.txt"].at.startswith(f"git:{number + 1 + (number > 3):06d}-")
+        )
+
+
 def test_a_run_that_was_killed_goes_on_and_ends_well(repo):
     child = repo.start(
         "import gml, os, signal\n"
