@@ -47,7 +47,9 @@ ATTRIBUTE_ALIASES: Final = {
 DATASET_KEYS: Final = ("name", "digest", "context")
 CONTEXT_TAG: Final = "mlflow.data.context"
 
-_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:nan|inf|infinity))")
+_NUMBER = re.compile(
+    r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:nan|inf|infinity))", re.ASCII
+)
 
 _FIRST: Final = frozenset("0123456789+-.nNiI")
 
@@ -236,4 +238,4 @@ def _at_step(run: Run, key: str, step: int, context: Context) -> float | None:
     steps, times, values = context.history(run, key)
     at_step = [(t, v) for s, t, v in zip(steps, times, values, strict=True) if s == step]
     # Of several points at a step the last counts, as everywhere: greatest time, then value, NaN lowest.
-    return max(at_step, key=lambda p: (p[0], not math.isnan(p[1]), p[1]))[1] if at_step else None
+    return float(max(at_step, key=lambda p: (p[0], not math.isnan(p[1]), p[1]))[1]) if at_step else None
