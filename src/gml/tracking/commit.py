@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import GmlError, StorageError
+from gml.domain.errors import CorruptError, GmlError, InvalidValueError, NotFoundError, StorageError
 from gml.domain.experiment import EXPERIMENT_FORMAT
 from gml.domain.ids import DEFAULT_EXPERIMENT_ID, short_id
 from gml.domain.run import EDIT_FORMAT, KILLED, RECORD_FORMAT, RUNNING, Document
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from gml.ledger.ledger import Writer
     from gml.ledger.view import LedgerView
     from gml.workspace import Workspace
 
@@ -92,17 +93,46 @@ def commit_sessions(
                     pending[path] = Pending(fold, live=False)
         if not pending:
             return []
-        stored: list[Pending] = []
+        try:
+            return _store(workspace, writer, list(pending.values()), own)
+        except (InvalidValueError, CorruptError, NotFoundError):
+            if len(pending) == 1:
+                raise
+        return _store_apart(workspace, writer, list(pending.values()), own)
 
-        def build(view: LedgerView) -> Batch:
-            batch, stored[:] = _batch(workspace, view, list(pending.values()), own)
-            return batch
 
-        writer.commit(build)
-        for item in stored:
-            if not item.live:
-                journal.retire(item.fold.path, item.fold.sizes)
-        return [item.fold.path.name for item in stored]
+def _store(workspace: Workspace, writer: Writer, items: list[Pending], own: SessionFold | None) -> list[str]:
+    """Commit sessions together, and put away the journals of those that have ended."""
+    stored: list[Pending] = []
+
+    def build(view: LedgerView) -> Batch:
+        batch, stored[:] = _batch(workspace, view, items, own)
+        return batch
+
+    writer.commit(build)
+    for item in stored:
+        if not item.live:
+            journal.retire(item.fold.path, item.fold.sizes)
+    return [item.fold.path.name for item in stored]
+
+
+def _store_apart(
+    workspace: Workspace, writer: Writer, items: list[Pending], own: SessionFold | None
+) -> list[str]:
+    """Commit sessions one by one: one of them cannot be committed, which the others must not suffer from."""
+    done: list[str] = []
+    failed: GmlError | None = None
+    for item in items:
+        try:
+            done += _store(workspace, writer, [item], own)
+        except (InvalidValueError, CorruptError, NotFoundError) as error:
+            if item.fold is own:
+                failed = error
+            else:
+                log.warning("gml: the journal %s cannot be committed (%s); it stays", item.fold.path, error)
+    if failed is not None:
+        raise failed
+    return done
 
 
 def _finished(root: Path, known: Iterable[Path]) -> list[Path]:
@@ -368,7 +398,7 @@ def _message(items: list[tuple[SessionFold, Document]]) -> str:
         where = f"{fold.header.get('experiment', 'Default')}/{name}" if name else "resumed"
         lines.append(f"run {short_id(fold.path.name)} {where} {document.get('status', RUNNING)}")
     if len(lines) > 1:
-        return f"{len(lines)} runs\n\n" + "\n".join(lines) + "\n"
+        return _plain(f"{len(lines)} runs\n\n" + "\n".join(lines) + "\n")
     fold, document = items[0]
     body = [f"run id: {fold.path.name}"]
     params = " ".join(f"{k}={v:.60}" for k, v in sorted(document.get("params", {}).items())[:20])
@@ -376,4 +406,9 @@ def _message(items: list[tuple[SessionFold, Document]]) -> str:
                        for k, m in sorted(document.get("metrics", {}).items())[:20])  # fmt: skip
     body += [f"params: {params}"] * bool(params) + [f"metrics: {metrics}"] * bool(metrics)
     text = "\n".join(" ".join(line.split()) for line in body)
-    return f"{lines[0]}\n\n{text}\n"
+    return _plain(f"{lines[0]}\n\n{text}\n")
+
+
+def _plain(text: str) -> str:
+    """Return a text that git takes as a message and that does nothing to the terminal it is shown on."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
