@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gml.tracking import active, fluent, source
+from gml.tracking.journal import session as journal
 from gml.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -155,7 +156,10 @@ def clone(tmp_path, make_repo):
 
 @pytest.fixture
 def api(repo, monkeypatch):
-    """Return `gml` with the process inside `repo` and no run, experiment or repository chosen yet."""
+    """Return `gml` with the process inside `repo` and no run, experiment or repository chosen yet.
+
+    After the test every run must be in the ledger.
+    """
     import gml
 
     monkeypatch.chdir(repo.path)
@@ -163,6 +167,8 @@ def api(repo, monkeypatch):
     yield gml
     while active.current() is not None:
         active.end(active.current(), "FINISHED")
+    waiting = [path.name for path in journal.sessions(repo.workspace().journal_root)]
+    assert waiting == []
 
 
 def _forget(monkeypatch) -> None:

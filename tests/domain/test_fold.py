@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gml.domain.experiment import fold_experiment
-from gml.domain.metrics import number_to_json
+from gml.domain.metrics import number_from_json, number_to_json
 from gml.domain.run import EDIT_FORMAT, RECORD_FORMAT, fold
 
 KEYS = st.sampled_from(["a", "b"])
@@ -89,7 +89,7 @@ def test_fold_equals_a_naive_model(record, plain):
         assert getattr(run, name) == (said[-1] if said else default)
     assert run.start_time == next((one["start_time"] for one in everything if "start_time" in one), 0)
     inline = [p for part in run.history for p in part.inline.get("a", [])]
-    assert sorted(map(tuple, inline)) == sorted(points.get("a", []))
+    assert sorted((s, t, number_from_json(v)) for s, t, v in inline) == sorted(points.get("a", []))
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from("xyz")), unique=True, max_size=5), st.data())

@@ -120,6 +120,18 @@ def test_bad_arguments_raise_at_once_and_leave_no_trace(api, repo, call):
     assert found.status == "FINISHED"
 
 
+def test_no_text_of_a_run_keeps_it_out_of_the_ledger_or_plays_with_the_terminal(api, repo):
+    nasty = "a\0b\x1b[31m\u202e\r\n\x85c"
+    with api.start_run(run_name="\u202ename", tags={"t": nasty}, description=nasty) as run:
+        api.log_params({"p": nasty, "q": 1})
+        api.log_text(nasty, "\u202etext.txt")
+    assert [r.params["p"] for r in repo.workspace().ledger.view().runs()] == [nasty]
+    assert read(repo, run.run_id).name == "\u202ename"
+    log = repo.git("log", "--format=%B", "refs/gml/ledger")
+    assert "q=1" in log
+    assert log.replace("\n", "").isprintable()
+
+
 def test_values_at_the_limits_are_kept_whole(api, repo):
     with api.start_run() as run:
         api.log_param("k" * 250, "v" * 6000)
