@@ -110,6 +110,8 @@ def generate(count: int) -> float:
                 f"INSERT INTO {table} (key, value, timestamp, run_uuid, is_nan, step) VALUES (?,?,?,?,?,?)",
                 rows,
             )
+    # Without statistics SQLite chooses a plan that takes 22 s instead of half a second for the query.
+    connection.execute("ANALYZE")
     connection.commit()
     return count
 

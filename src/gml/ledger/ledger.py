@@ -65,11 +65,19 @@ class Ledger:
         self.code_ref = f"refs/{namespace}/code"
         self._identity = identity
         self._clock = clock
+        self._newest: tuple[str | None, str | None] = (None, None)
         self._lock = store.location.common_dir / "gml" / "ledger.lock"
 
     def tip(self) -> str | None:
         """Return the newest commit of the ledger, None before the first."""
         return self.store.ref(self.ref)
+
+    def newest_id(self) -> str | None:
+        """Return the greatest time-ordered run id, looked up once for each state of the ledger."""
+        tip = self.tip()
+        if tip is None or self._newest[0] != tip:
+            self._newest = (tip, self.view(tip).newest_id())
+        return self._newest[1]
 
     def view(self, commit: str | None = None) -> LedgerView:
         """Return the ledger as of a commit, or as it is now."""

@@ -90,10 +90,12 @@ class LedgerView:
         parent = trees.lookup(self.store, self.tree, directory)
         if parent is None or not parent.is_tree:
             return None
-        found = {
-            e.name: e.oid for e in trees.entries(self.store, parent.oid) if e.name in {name, f"{name}.json"}
-        }
-        return RunEntry(run_id, found.get(f"{name}.json"), found.get(name)) if found else None
+        # Two look-ups by name: making an entry of each of a thousand neighbours would take far longer.
+        record = trees.lookup(self.store, parent.oid, f"{name}.json")
+        folder = trees.lookup(self.store, parent.oid, name)
+        if record is None and folder is None:
+            return None
+        return RunEntry(run_id, record.oid if record else None, folder.oid if folder else None)
 
     def entries(self) -> Iterator[RunEntry]:
         """Yield every run, newest id first, imported runs with foreign ids last."""

@@ -281,7 +281,8 @@ class Recorder:
             self._membership.end()
             if self.owner and not defer:
                 self._commit(live=False)
-            else:
+            elif not defer:
+                # A batch makes its runs durable by committing them; here somebody else will, some time.
                 own.sync()
                 self._membership.shared.appender.sync()
             unwritten = own.unwritten + self._membership.shared.appender.unwritten

@@ -148,10 +148,10 @@ def find_experiment(workspace: Workspace, new: NewRun) -> tuple[str, str]:
 def next_id(workspace: Workspace) -> str:
     """Return a new run id that sorts after every run known here, live ones included."""
     try:
-        newest = workspace.ledger.view().newest_id()
+        newest = workspace.ledger.newest_id()
     except GmlError:
         newest = None
-    live = max((path.name for path in journal.sessions(workspace.journal_root)), default=None)
+    live = max(journal.names(workspace.journal_root), default=None)
     after = max((i for i in (newest, live) if i is not None), default=None)
     return new_run_id(now_ms(), secrets.token_bytes(10), after=after)
 

@@ -339,6 +339,14 @@ def alive_processes(path: Path) -> list[Path]:
     return [file for file in process_files(path) if is_alive(file)]
 
 
+def names(root: Path) -> list[str]:
+    """Return the ids of the runs whose journals are here, in no order."""
+    try:
+        return [name for name in os.listdir(root) if not name.startswith(".")]  # noqa: PTH208 - hot path
+    except OSError:
+        return []
+
+
 def sessions(root: Path) -> Iterator[Path]:
     """Yield the directories of runs whose journals are here, oldest id first."""
     try:
