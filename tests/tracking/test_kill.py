@@ -9,6 +9,7 @@ import pytest
 
 from gml.tracking.commit import commit_sessions
 from gml.tracking.contents import open_artifact
+from gml.tracking.journal.session import sweep
 from gml.tracking.reader import Reader
 
 # A process forks children that do one thing and are killed before their n-th operation on a file
@@ -48,6 +49,13 @@ def run(number):
             killer.left = number
     killer.left = None
 
+def begin(number):
+    killer.left = number
+    active = gml.start_run(run_name=f"run-{number}", tags={"a": "b"})
+    killer.left = None
+    os.write(1, json.dumps([number, active.run_id]).encode() + b"\\n")
+    gml.end_run()
+
 def recover(number):
     workspace = Workspace.open()
     killer.left = number
@@ -77,9 +85,9 @@ with gml.start_run(run_name="warm up"):
 
 fs.STALE_AFTER = 0.02
 number, done = 0, False
-if what == "end":
+if what in {"end", "start"}:
     while not done:
-        done = in_child(run, number)
+        done = in_child(run if what == "end" else begin, number)
         assert in_child(recover, 10_000)
         number += 1
 else:
@@ -131,6 +139,22 @@ def test_a_kill_before_any_file_operation_of_end_run_or_of_two_recoveries_loses_
     assert [number for number, _ in lines] == list(range(visited[1]))
     commit_sessions(repo.workspace())
     check_runs(repo, lines)
+
+
+def test_a_kill_before_any_file_operation_of_start_run_leaves_no_half_run(repo):
+    said = repo.python(KILLED_EVERYWHERE, "start", 1)
+    *lines, visited = [json.loads(line) for line in said.splitlines()]
+    assert visited[1] > 10
+    workspace = repo.workspace()
+    sweep(workspace.journal_root)
+    assert [p for p in workspace.journal_root.iterdir() if p.name != ".ranks"] == []
+    reader = Reader(workspace)
+    begun = [run for run in reader.runs() if run.name != "warm up"]
+    assert reader.damaged == []
+    assert {run_id for _, run_id in lines} <= {run.run_id for run in begun}
+    assert all(run.name.startswith("run-") and run.source for run in begun)
+    assert {run.status for run in begun} == {"FINISHED", "KILLED"}
+    assert all(run.tags == {"a": "b"} for run in begun if run.status == "FINISHED")
 
 
 def test_trainings_killed_at_random_moments_lose_nothing_that_was_acknowledged(repo):

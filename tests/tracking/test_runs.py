@@ -374,6 +374,69 @@ def test_an_unknown_or_deleted_run_is_not_resumed(api):
         api.start_run(run_id=run.run_id)
 
 
+# --- edits of runs that go on -------------------------------------------------------------------
+
+
+def test_a_running_run_is_tagged_noted_and_renamed_by_others_at_once(api, repo):
+    workspace = repo.workspace()
+    with api.start_run(run_name="old", tags={"gone": "x"}) as run:
+        edits.tag_runs(workspace, [run.run_id], {"by": "others"}, removed=["gone"])
+        edits.note_run(workspace, [run.run_id], "a note")
+        edits.rename_run(workspace, [run.run_id], "new")
+        found = read(repo, run.run_id)
+        assert (found.name, found.tags, found.live) == (
+            "new",
+            {"by": "others", "mlflow.note.content": "a note"},
+            True,
+        )
+        with pytest.raises(ConflictError, match="is running"):
+            edits.delete_runs(workspace, [run.run_id])
+    committed = workspace.ledger.view().run(run.run_id)
+    assert (committed.name, committed.tags, committed.status) == (found.name, found.tags, "FINISHED")
+    edits.note_run(workspace, [run.run_id], "")
+    assert read(repo, run.run_id).description is None
+
+
+def test_a_killed_run_is_edited_before_anybody_committed_it(repo):
+    child = repo.start("import gml, os\nprint(gml.start_run().run_id, flush=True)\nos.kill(os.getpid(), 9)")
+    run_id = child.communicate()[0].strip()
+    workspace = repo.workspace()
+    edits.tag_runs(workspace, [run_id], {"a": "b"})
+    edits.delete_runs(workspace, [run_id])
+    assert workspace.ledger.view().run(run_id) is None
+    assert commit.commit_sessions(workspace) == [run_id]
+    found = read(repo, run_id)
+    assert (found.tags, found.status, found.lifecycle_stage) == ({"a": "b"}, "KILLED", "deleted")
+    edits.restore_runs(workspace, [run_id])
+    assert read(repo, run_id).lifecycle_stage == "active"
+
+
+def test_a_session_that_cannot_be_committed_keeps_no_other_out_of_the_ledger(api, repo, monkeypatch, caplog):
+    """Whatever the reason: here the commit message of one of them is not legal."""
+    for name in ("poison", "sound"):
+        repo.start(
+            "import gml, os, sys\ngml.start_run(run_name=sys.argv[1])\nos.kill(os.getpid(), 9)", name
+        ).communicate()
+    plain = commit._plain
+
+    def refused(text: str) -> str:
+        if "poison" in text:
+            raise InvalidValueError("not a legal message")
+        return plain(text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "_plain", refused)
+        with api.start_run(run_name="own"):
+            pass
+        assert sorted(run.name for run in repo.workspace().ledger.view().runs()) == ["own", "sound"]
+        assert "not a legal message" in caplog.text
+        with api.start_run(run_name="own poison"):
+            pass
+        assert "is not in the ledger yet (not a legal message)" in caplog.text
+    commit.commit_sessions(repo.workspace())
+    assert len(list(repo.workspace().ledger.view().runs())) == 4
+
+
 # --- logging to a run that has ended ------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gml.domain.errors import CorruptError, FormatError, StorageError
-from gml.tracking import edits
+from gml.tracking import active, commit, edits
 from gml.tracking.commit import commit_sessions
 from gml.tracking.contents import open_artifact
 from gml.tracking.reader import Reader
@@ -382,6 +382,40 @@ def test_a_resumed_run_whose_record_is_damaged_keeps_no_other_run_out_of_the_led
     assert [run.name for run in reader.runs()] == ["after", "run-2", "run-0"]
     assert [run.name for run in reader.search(None, now_ms=0)] == ["after", "run-2", "run-0"]
     assert (repo.workspace().journal_root / ids[1]).is_dir()
+
+
+def test_a_run_that_needs_an_artifact_store_that_is_down_waits_and_others_do_not(
+    api, repo, caplog, monkeypatch
+):
+    repo.file("in-the-way")
+    repo.git("config", "gml.artifacts.store", str(repo.path / "in-the-way" / "store"))
+    child = repo.start(
+        "import gml, os\ngml.start_run(run_name='large')\n"
+        "for step in range(500): gml.log_metric('m', step / 7, step=step)\n"
+        "gml.log_text('x' * 100_000, 'large.bin')\n"
+        "print('still training', flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    out, err = child.communicate()
+    active._workspaces.clear()
+    assert out == "still training\n"
+    assert "log_text" in err
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "HIST_INLINE", 100)
+        with caplog.at_level(logging.WARNING), api.start_run(run_name="small"):
+            api.log_metric("m", 1)
+        assert sorted(run.name for run in repo.workspace().ledger.view().runs()) == ["small"]
+        assert "cannot be committed" in caplog.text
+        with api.start_run(run_name="also large"):
+            api.log_metrics({"m": 1})
+            for step in range(200):
+                api.log_metric("loss", step / 3, step=step)
+        assert "is not in the ledger yet" in caplog.text
+        repo.git("config", "--unset", "gml.artifacts.store")
+        commit_sessions(repo.workspace())
+    reader = Reader(repo.workspace())
+    assert sorted(run.name for run in reader.runs()) == ["also large", "large", "small"]
+    assert list(reader.history(reader.resolve("large"), "m")[0]) == list(range(500))
+    assert list(reader.history(reader.resolve("also large"), "loss")[0]) == list(range(200))
 
 
 def test_artifacts_of_which_one_is_a_folder_of_the_other_do_not_block_the_ledger(api, repo):

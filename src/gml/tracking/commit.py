@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import CorruptError, GmlError, InvalidValueError, NotFoundError, StorageError
+from gml.domain.errors import CorruptError, GmlError, InvalidValueError, NotFoundError
 from gml.domain.experiment import EXPERIMENT_FORMAT
 from gml.domain.ids import DEFAULT_EXPERIMENT_ID, short_id
 from gml.domain.run import EDIT_FORMAT, KILLED, RECORD_FORMAT, RUNNING, Document
@@ -163,8 +163,8 @@ def _batch(
 ) -> tuple[Batch, list[Pending]]:
     """Return the changes of all sessions that can be stored, and which these are.
 
-    A session that cannot be stored, such as the resume of a run whose record is damaged, must not
-    keep others out of the ledger.
+    A session that cannot be stored, such as the resume of a run whose record is damaged, or one that
+    needs an artifact store that is down, must not keep others out of the ledger.
     """
     batch = Batch()
     stored = []
@@ -173,9 +173,7 @@ def _batch(
         part = Batch()
         try:
             document = _store_session(workspace, view, item, part)
-        except StorageError:
-            raise
-        except (GmlError, KeyError, TypeError, ValueError) as error:
+        except (GmlError, OSError, KeyError, TypeError, ValueError) as error:
             if item.fold is own:
                 raise
             log.warning("gml: the journal %s cannot be committed (%s); it stays", item.fold.path, error)
