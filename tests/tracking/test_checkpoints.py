@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gml.ledger import history
-from gml.tracking import commit
+from gml.tracking import commit, documents
 from gml.tracking.contents import open_artifact
 from gml.tracking.journal import fold as journal_fold
 from gml.tracking.reader import Reader
@@ -178,7 +178,7 @@ def test_points_survive_any_course_of_checkpoints_resumes_and_recoveries_exactly
         patch.setattr(history, "SEAL_POINTS", seal)
         patch.setattr(history, "INLINE_POINTS", 16)
         patch.setattr(history, "INLINE_TOTAL", 24)
-        patch.setattr(commit, "HIST_INLINE", large)
+        patch.setattr(documents, "HIST_INLINE", large)
         patch.setattr(journal_fold, "READ_SIZE", 200)
         rng = random.Random(seal)
         logged: dict[str, list[int]] = {}

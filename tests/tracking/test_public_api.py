@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -450,3 +451,57 @@ def test_a_file_that_vanishes_or_cannot_be_read_is_told(api, repo, tmp_path, cap
         api.log_artifacts(tmp_path / "out")
     assert artifacts(repo, run.run_id) == {"fine.txt": b"fine"}
     assert "dangling" in caplog.text
+
+
+# --- small mistakes, each told at once ----------------------------------------------------------
+
+
+def test_a_folder_with_names_no_system_shares_keeps_the_rest(api, repo, tmp_path, caplog):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in (b"good.txt", b"back\\slash", b"line\nbreak", b"latin-\xe9"):
+        (folder / os.fsdecode(name)).write_bytes(b"content")
+    with api.start_run() as run:
+        api.log_artifacts(folder)
+    assert artifacts(repo, run.run_id) == {"good.txt": b"content"}
+    assert caplog.text.count("has characters that no system shares") == 3
+
+
+def test_the_experiment_of_a_first_run_is_known_while_it_goes_on(api):
+    chosen = api.set_experiment("fresh")
+    assert api.get_experiment_by_name("fresh") is None
+    with api.start_run():
+        assert api.get_experiment_by_name("fresh").experiment_id == chosen.experiment_id
+        assert api.get_experiment(chosen.experiment_id).name == "fresh"
+
+
+def test_a_run_that_was_left_says_how_it_ended(api):
+    with api.start_run() as good:
+        assert good.info.status == "RUNNING"
+    assert good.info.status == "FINISHED"
+    assert good.info.end_time >= good.info.start_time
+    with pytest.raises(ZeroDivisionError), api.start_run() as bad:
+        1 / 0  # noqa: B018
+    assert bad.info.status == "FAILED"
+    killed = api.start_run()
+    api.end_run("KILLED")
+    assert killed.info.status == "KILLED"
+
+
+def test_calls_put_together_wrongly_raise_an_error_of_gml(api):
+    for kind in (9, None, "all", []):
+        with pytest.raises(UsageError, match="a view type is 1"):
+            api.search_runs(run_view_type=kind)
+        with pytest.raises(UsageError, match="a view type is 1"):
+            api.search_experiments(view_type=kind)
+    for run_id in ("../..", "a/b", 5, "x" * 300):
+        with pytest.raises(InvalidValueError, match="is not a run id"):
+            api.start_run(run_id=run_id)
+    with api.start_run():
+        with pytest.raises(InvalidValueError, match="log_text takes text, not int"):
+            api.log_text(5, "a")
+        with pytest.raises(NotFoundError, match=r"nothing\.png"):
+            api.log_image("nothing.png", "image.png")
+        for call in (api.log_text, api.log_dict, api.log_figure, api.log_table, api.log_image):
+            with pytest.raises(InvalidValueError, match="an artifact path must be text"):
+                call("a", 5)

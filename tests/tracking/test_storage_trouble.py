@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gml.domain.errors import CorruptError, FormatError, StorageError
-from gml.tracking import active, commit, edits
+from gml.tracking import active, documents, edits
 from gml.tracking.commit import commit_sessions
 from gml.tracking.contents import open_artifact
 from gml.tracking.reader import Reader
@@ -206,7 +206,7 @@ gml.log_param("p", 1)
     assert "free some space" in said
     assert "log_metric" in err
     assert "log_params" in err
-    assert [p.name for p in disk.iterdir()] == ["filler"]
+    assert [p.name for p in disk.rglob("*") if p.is_file()] == ["filler"]
 
 
 def test_a_run_that_ends_on_a_full_disk_waits_in_its_journal(make_repo, tiny_disk, tmp_path):
@@ -400,7 +400,7 @@ def test_a_run_that_needs_an_artifact_store_that_is_down_waits_and_others_do_not
     assert out == "still training\n"
     assert "log_text" in err
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "HIST_INLINE", 100)
+        patch.setattr(documents, "HIST_INLINE", 100)
         with caplog.at_level(logging.WARNING), api.start_run(run_name="small"):
             api.log_metric("m", 1)
         assert sorted(run.name for run in repo.workspace().ledger.view().runs()) == ["small"]

@@ -59,7 +59,7 @@ def recover_command(as_json: bool) -> None:
     from gml.tracking.journal.session import sweep
 
     workspace = open_workspace()
-    recovered = commit_sessions(workspace)
+    recovered = commit_sessions(workspace, salvage=True)
     sweep(workspace.journal_root)
     if as_json:
         emit_json({"recovered": recovered})

@@ -61,7 +61,7 @@ def id_time(run_id: str) -> int:
 
 def check_run_id(run_id: str) -> str:
     """Return the id unchanged, or raise InvalidValueError when it can not be one."""
-    if not RUN_ID.fullmatch(run_id):
+    if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
         raise InvalidValueError(
             f"{run_id!r} is not a run id",
             hint="run ids have letters, digits, _ and -, start with a letter or digit, at most 256",

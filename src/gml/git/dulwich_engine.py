@@ -13,7 +13,7 @@ from dulwich.object_format import get_object_format
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
-from gml.git.loose import read_loose
+from gml.domain.errors import CorruptError
 from gml.git.objects import object_id
 from gml.git.store import FileStore, damaged, missing, unreadable
 
@@ -55,11 +55,15 @@ class DulwichStore(FileStore):
         """See `GitStore.read`."""
         if not self._is_id(oid):
             raise missing(oid)
+        damage: CorruptError | None = None
         for attempt in (1, 2):
             for store in self._packs:
-                found = read_loose(os.fspath(store.path), oid) or self._read_packed(
-                    store, oid, last=attempt == 2
-                )
+                try:
+                    found = self._read_loose(oid, [os.fspath(store.path)])
+                except CorruptError as exc:
+                    # Git prefers a good copy in a pack, and so do we.
+                    found, damage = None, exc
+                found = found or self._read_packed(store, oid, last=attempt == 2)
                 if found is None:
                     continue
                 if object_id(*found, self._location.object_format) != oid:
@@ -67,7 +71,7 @@ class DulwichStore(FileStore):
                 return found
             if attempt == 1:
                 self._forget()
-        raise missing(oid)
+        raise damage or missing(oid)
 
     def _read_packed(self, store: DiskObjectStore, oid: str, *, last: bool) -> tuple[Kind, bytes] | None:
         with self._lock:

@@ -5,6 +5,7 @@ An engine adds reading of objects, short ids, revisions and ancestry.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING
 from gml.domain.errors import CorruptError, NotFoundError, StorageError
 from gml.git import gitconfig, revisions
 from gml.git.files import shared_bits
-from gml.git.loose import freshen, loose_path, write_loose
+from gml.git.loose import freshen, loose_path, read_loose, write_loose
 from gml.git.objects import hash_length, object_id
 from gml.git.pack import write_pack
 from gml.git.port import Head, Identity, Kind, Location
 from gml.git.refs import RefFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _HEX = re.compile("[0-9a-f]+")
@@ -95,6 +96,18 @@ class FileStore:
                 continue
             queue += [path / line for line in lines if line and not line.startswith("#")]
         return found
+
+    def _read_loose(self, oid: str, dirs: Iterable[str]) -> tuple[Kind, bytes] | None:
+        """Read a loose object from the first of the directories that has it, checked; None if none has."""
+        for path in dirs:
+            # most objects are packed, and asking is cheaper than an exception
+            if os.access(loose_path(path, oid), os.F_OK):
+                found = read_loose(path, oid)
+                if found is not None:
+                    if object_id(*found, self._location.object_format) != oid:
+                        raise damaged(oid, "its content does not match its id")
+                    return found
+        return None
 
     def _is_id(self, oid: str) -> bool:
         return len(oid) == len(self._refs.zero) and _HEX.fullmatch(oid) is not None

@@ -226,6 +226,26 @@ class GitStoreSuite:
         with pytest.raises(CorruptError, match=oid):
             store.read(oid)
 
+    def test_object_cut_short(self, store: GitStore) -> None:
+        data = random.Random(2).randbytes(3000)  # noqa: S311
+        oid = store.write("blob", data)
+        path = store.location.common_dir / "objects" / oid[:2] / oid[2:]
+        whole = path.read_bytes()
+        path.chmod(0o644)
+        for size in (1, 2, 10, 40, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:size])
+            with pytest.raises(CorruptError, match=oid):
+                store.read(oid)
+        assert store.contains(oid)
+
+    def test_a_good_copy_in_a_pack_wins_over_a_damaged_loose_one(self, store: GitStore) -> None:
+        oid = store.write("blob", b"kept twice")
+        store.write_pack([("blob", b"kept twice")])
+        path = store.location.common_dir / "objects" / oid[:2] / oid[2:]
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:12])
+        assert store.read(oid) == ("blob", b"kept twice")
+
     def test_object_under_a_wrong_name(self, store: GitStore) -> None:
         oid, other = store.write("blob", b"one"), store.write("blob", b"two")
         objects = store.location.common_dir / "objects"

@@ -50,9 +50,9 @@ class ActiveRun:
             str(facts.get("name", "")),
             str(facts.get("experiment_id", "0")),
             str(facts.get("user", "")),
-            "RUNNING" if not self.recorder.ended else "FINISHED",
+            self.recorder.status or "RUNNING",
             int(facts.get("start_time", 0)),
-            None,
+            self.recorder.end_time,
             "active",
             artifact_uri(self.run_id),
         )

@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import NotFoundError, StorageError, UsageError
+from gml.domain.errors import InvalidValueError, NotFoundError, StorageError, UsageError
 from gml.domain.names import check_artifact_path
 from gml.fs import storage_error
 
@@ -91,7 +91,7 @@ def log_folder(
         name = f"{prefix}/{relative}" if prefix else relative
         try:
             log_file(recorder, path, name)
-        except (NotFoundError, StorageError, UsageError) as error:
+        except (InvalidValueError, NotFoundError, StorageError, UsageError) as error:
             failed(error)
         else:
             count += 1

@@ -10,7 +10,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from gml.domain.errors import CorruptError, RepositoryError, StorageError
+from gml.domain.errors import CorruptError, InvalidValueError, RepositoryError, StorageError
+from gml.domain.names import check_artifact_path
 from gml.tracking import active, artifacts, start
 from gml.tracking.fluent import move_to_chosen, start_run
 from gml.tracking.recorder import check_timestamp
@@ -209,7 +210,15 @@ def log_artifacts(
 
 @_survives
 def log_text(text: str, artifact_file: str, run_id: str | None = None) -> None:
-    """Keep text as an artifact."""
+    """Keep text as an artifact.
+
+    Raises:
+        InvalidValueError: it is not text, or the name is not a plain relative path.
+    """
+    if not isinstance(text, str):
+        raise InvalidValueError(
+            f"log_text takes text, not {type(text).__name__}", hint="log_dict keeps other values as JSON"
+        )
     with _Target(run_id) as recorder:
         artifacts.log_bytes(recorder, text.encode("utf-8", "surrogatepass"), artifact_file)
 
@@ -217,6 +226,7 @@ def log_text(text: str, artifact_file: str, run_id: str | None = None) -> None:
 @_survives
 def log_dict(dictionary: Any, artifact_file: str, run_id: str | None = None) -> None:
     """Keep a value as a JSON artifact, or YAML where the name ends so."""
+    check_artifact_path(artifact_file)
     with _Target(run_id) as recorder:
         artifacts.log_bytes(recorder, artifacts.json_bytes(dictionary, artifact_file), artifact_file)
 
@@ -226,6 +236,7 @@ def log_figure(figure: Any, artifact_file: str, *, save_kwargs: Mapping[str, Any
     """Keep a matplotlib or plotly figure as an artifact; the name's ending decides the format."""
     from gml.tracking.media import figure_bytes
 
+    check_artifact_path(artifact_file)
     artifacts.log_bytes(_recorder(), figure_bytes(figure, artifact_file, save_kwargs), artifact_file)
 
 
@@ -257,6 +268,7 @@ def log_table(data: Any, artifact_file: str, run_id: str | None = None) -> None:
     """Keep a table (dict of columns or DataFrame) as JSON or Parquet; rows of the same name add up."""
     from gml.tracking.media import table_bytes
 
+    check_artifact_path(artifact_file)
     with _Target(run_id) as recorder:
         artifacts.log_bytes(recorder, table_bytes(data, artifact_file, recorder), artifact_file)
 

@@ -10,7 +10,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import InvalidValueError, MissingPackageError, UsageError
+from gml.domain.errors import InvalidValueError, MissingPackageError, NotFoundError, UsageError
+from gml.domain.names import check_artifact_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,7 @@ def image_name(artifact_file: str | None, key: str | None, step: int | None, tim
     if (artifact_file is None) == (key is None):
         raise UsageError("log_image takes either artifact_file or key")
     if artifact_file is not None:
+        check_artifact_path(artifact_file)
         return artifact_file if Path(artifact_file).suffix else f"{artifact_file}.png"
     from gml.tracking.recorder import now_ms
 
@@ -69,10 +71,14 @@ def image_bytes(image: Any, name: str) -> bytes:
 
     Raises:
         InvalidValueError: the array has another shape or range.
+        NotFoundError: there is no such file.
         MissingPackageError: Pillow is not installed.
     """
     if isinstance(image, (str, os.PathLike)):
-        return Path(image).read_bytes()
+        try:
+            return Path(image).read_bytes()
+        except FileNotFoundError:
+            raise NotFoundError(f"image {os.fspath(image)!r} does not exist") from None
     try:
         from PIL import Image
     except ImportError:

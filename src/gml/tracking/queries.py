@@ -112,15 +112,24 @@ def select(
     """Return the stored runs that match a query, sorted and cut."""
     from gml.index.query import parse, parse_order
 
-    stages = {ACTIVE_ONLY: {ACTIVE}, DELETED_ONLY: {DELETED}, ALL: {ACTIVE, DELETED}}[view_type]
     return reader.search(
         parse(query) if query.strip() else None,
         parse_order(order_by),
         now_ms=int(time.time() * 1000),
         experiments=experiments,
-        stages=stages,
+        stages=_stages(view_type),
         limit=limit,
     )
+
+
+def _stages(view_type: int) -> set[str]:
+    known = {ACTIVE_ONLY: {ACTIVE}, DELETED_ONLY: {DELETED}, ALL: {ACTIVE, DELETED}}
+    try:
+        return known[view_type]
+    except (KeyError, TypeError):
+        raise UsageError(
+            f"a view type is 1 (active), 2 (deleted) or 3 (all), not {view_type!r:.40}"
+        ) from None
 
 
 def metric_history(run_id: str, key: str) -> pd.DataFrame:
@@ -192,7 +201,12 @@ def get_experiment(experiment_id: str) -> Experiment:
     Raises:
         NotFoundError: there is none.
     """
-    found = active.workspace().ledger.view().experiment(str(experiment_id))
+    wanted = str(experiment_id)
+    space = active.workspace()
+    # The experiment of a first run is committed with it; until then the run's journal has it.
+    found = space.ledger.view().experiment(wanted) or next(
+        (e for e in Reader(space).experiments() if e.experiment_id == wanted), None
+    )
     if found is None:
         raise NotFoundError(f"no experiment has id {experiment_id!r}", hint="`gml exp ls` shows them")
     return found
@@ -200,12 +214,15 @@ def get_experiment(experiment_id: str) -> Experiment:
 
 def get_experiment_by_name(name: str) -> Experiment | None:
     """Return an experiment by name, None when there is none."""
-    return active.workspace().ledger.view().experiment_named(name)
+    space = active.workspace()
+    return space.ledger.view().experiment_named(name) or next(
+        (e for e in Reader(space).experiments() if e.name == name), None
+    )
 
 
 def search_experiments(view_type: int = ACTIVE_ONLY) -> list[Experiment]:
     """Return all experiments of a life-cycle stage: 1 active, 2 deleted, 3 all."""
-    stages = {ACTIVE_ONLY: {ACTIVE}, DELETED_ONLY: {DELETED}, ALL: {ACTIVE, DELETED}}[view_type]
+    stages = _stages(view_type)
     return [e for e in Reader(active.workspace()).experiments() if e.lifecycle_stage in stages]
 
 

@@ -82,6 +82,8 @@ class Recorder:
         self.owner = owner
         self.open_workspace = workspace
         self.ended = False
+        self.status: str | None = None
+        self.end_time: int | None = None
         self._membership = membership
         self._own = membership.own
         self._prefixes: dict[str, bytes] = {}
@@ -271,7 +273,8 @@ class Recorder:
             if self.ended:
                 return
             if status is not None:
-                self._append([["status", status, end_time or now_ms()]])
+                self.status, self.end_time = status, end_time or now_ms()
+                self._append([["status", status, self.end_time]])
             self.ended = True
             _KEEPER.remove(self)
             # Whoever logs from now on, such as a thread that was not joined, opens a session of its own.

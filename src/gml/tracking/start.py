@@ -160,11 +160,14 @@ def resume(workspace: Workspace, run_id: str) -> Recorder:
     """Go on with a run: join it where it is live, otherwise open a new session of it.
 
     Raises:
+        InvalidValueError: that cannot be the id of a run.
         NotFoundError: no such run.
         ConflictError: the run is deleted.
         StorageError: the journal directory cannot be written.
     """
     from gml.tracking.commit import commit_sessions
+
+    check_run_id(run_id)
 
     run: Run | None = None
     for _ in range(3):

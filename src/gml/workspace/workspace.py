@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import secrets
 import socket
@@ -55,8 +56,13 @@ class Workspace:
 
     @property
     def journal_root(self) -> Path:
-        """Directory of the journals of live runs."""
-        return self.settings.journal_dir or self.state_dir / "journal"
+        """Directory of the journals of live runs.
+
+        A directory that the user chose may serve several repositories: each clone has its own part of it,
+        so that no run is committed to another one's ledger.
+        """
+        chosen = self.settings.journal_dir
+        return self.state_dir / "journal" if chosen is None else chosen / self._clone
 
     @cached_property
     def user(self) -> str:
@@ -94,6 +100,14 @@ class Workspace:
         from gml.git.worktree import open_worktree
 
         return open_worktree(self.store)
+
+    @cached_property
+    def _clone(self) -> str:
+        """The writer's id, or for a clone that cannot be written to and so has none its place."""
+        written = self.writer_id
+        if (self.state_dir / "writer").is_file():
+            return written
+        return hashlib.sha256(os.fsencode(self.store.location.common_dir)).hexdigest()[:16]
 
     @cached_property
     def writer_id(self) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import FormatError
 from gml.ledger.history import HistoryBuilder
-from gml.tracking.journal.lines import FORMAT, check_header, parse
+from gml.tracking.journal.lines import FORMAT, NoHeaderError, check_header, parse
 from gml.tracking.journal.session import RESUME, SHARED, left_well, process_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 READ_SIZE: Final = 1024 * 1024
@@ -24,15 +23,21 @@ class SessionFold:
         path: the session's directory.
         seal: see `HistoryBuilder`.
         session: the session it must be; None for whichever is there.
+        fallback: what to take for the journal's first line where that line is damaged.
     """
 
     def __init__(
-        self, path: Path, seal: Callable[[bytes, int], dict[str, Any]], session: str | None = None
+        self,
+        path: Path,
+        seal: Callable[[bytes, int], dict[str, Any]],
+        session: str | None = None,
+        fallback: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
         self._wanted = session
         self.history = HistoryBuilder(seal)
-        self.header: dict[str, Any] = {}
+        self.header: dict[str, Any] = dict(fallback or {})
+        self._salvage = fallback is not None
         self.damaged_lines = 0
         self.environment: dict[str, Any] | None = None
         self.sizes: dict[str, int] = {}
@@ -76,7 +81,8 @@ class SessionFold:
                 events, consumed, bad = parse(data)
                 self.damaged_lines += bad
                 # The header of a process file is information: the points after a damaged one stand.
-                if offset == 0 and events and (shared or events[0][0] == FORMAT):
+                required = shared and not self._salvage
+                if offset == 0 and events and (required or events[0][0] == FORMAT):
                     facts = check_header(events[0], str(file))
                     self.header = facts if shared else self.header
                 offset += consumed
@@ -152,7 +158,7 @@ class SessionFold:
     def document(self) -> dict[str, Any]:
         """Return what the events say, without metric points (see `history`)."""
         if not self.header:
-            raise FormatError(f"{self.path / SHARED} has no header")
+            raise NoHeaderError(f"{self.path / SHARED} has no header")
         out: dict[str, Any] = {"session": self.session, "writer": self.header.get("writer", "")}
         if self.role == "create":
             out |= {key: self.header[key] for key in _HEADER_KEYS if key in self.header}

@@ -61,14 +61,19 @@ def parse(data: bytes) -> tuple[list[list[Any]], int, int]:
     return whole, end, bad + len(events) - len(whole)
 
 
+class NoHeaderError(FormatError):
+    """The first line of a journal is missing or damaged; the rest may be sound."""
+
+
 def check_header(event: list[Any], where: str) -> dict[str, Any]:
     """Return the facts in a journal's first line.
 
     Raises:
+        NoHeaderError: it is not the first line of a journal.
         FormatError: written by a newer gml.
     """
     if len(event) < 3 or event[0] != FORMAT or not isinstance(event[2], dict):
-        raise FormatError(f"{where} does not begin with a journal header")
+        raise NoHeaderError(f"{where} does not begin with a journal header")
     if event[1] != VERSION:
         raise FormatError(
             f"{where} has journal format {event[1]}, this gml reads up to {VERSION}",
