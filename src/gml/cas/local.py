@@ -20,6 +20,7 @@ from gml.cas.transfer import (
     copy_hashing,
     make_directory,
     missing,
+    put_each,
     receive_file,
     storage_errors,
     verified,
@@ -29,7 +30,9 @@ from gml.domain.errors import CorruptError
 from gml.fs import fsync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gml.domain.errors import GmlError
 
 _OBJECT_MODE = 0o444
 
@@ -59,6 +62,12 @@ class LocalStore:
         """Store the content of a file; see `BlobStore.put_file`."""
         with SourceFile(path) as source:
             return self._put(source.read, lambda blob: source.check(blob.size))
+
+    def put_files(
+        self, paths: Sequence[str | os.PathLike[str]], progress: Callable[[int], object] | None = None
+    ) -> list[Blob | GmlError]:
+        """Store the content of many files; see `BlobStore.put_files`."""
+        return put_each(self, paths, progress)
 
     def put_bytes(self, data: bytes) -> Blob:
         """Store bytes that are in memory."""

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 from gml.domain.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
     from pathlib import Path
+
+    from gml.domain.errors import GmlError
 
 # Bytes moved at once: large enough that system calls do not count, small enough for any machine.
 CHUNK = 1 << 20
@@ -36,6 +38,21 @@ class Blob:
 
     digest: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that a store holds.
+
+    Attributes:
+        name: relative to the root of the store.
+        size: length in bytes.
+        time: seconds since the epoch of its last put, None where the storage does not tell.
+    """
+
+    name: str
+    size: int
+    time: float | None = None
 
 
 def check_digest(digest: str) -> str:
@@ -91,6 +108,26 @@ class BlobStore(Protocol):
             NotFoundError: there is no such file.
             UsageError: it is not a regular file.
             StorageError: it cannot be read, or it changed while it was read; nothing is stored.
+        """
+
+    def put_files(
+        self,
+        paths: Sequence[str | PathLike[str]],
+        progress: Callable[[int], object] | None = None,
+    ) -> list[Blob | GmlError]:
+        """Store the content of many files; a store of a local disk packs the small ones.
+
+        What is wrong with one file does not keep the others out.
+
+        Args:
+            paths: the files.
+            progress: called with the number of bytes that were read since the last call.
+
+        Returns:
+            For each path what is stored, or the error that `put_file` would have raised.
+
+        Raises:
+            StorageError: the store fails; nothing is acknowledged.
         """
 
     def put_bytes(self, data: bytes) -> Blob:
@@ -150,4 +187,53 @@ class BlobStore(Protocol):
 
         Raises:
             NotFoundError: the blob is not here.
+        """
+
+
+@runtime_checkable
+class NameStore(Protocol):
+    """The files that make up a store, by name: what a transfer moves (docs/format.md).
+
+    Below the level of `BlobStore`: names come from `gml.cas.names`, and every method that takes one
+    raises `InvalidValueError` for anything else. A remote that holds no files of the user's own needs
+    no more than this.
+    """
+
+    def names(self, folder: str) -> Iterator[Stored]:
+        """Yield all files of a folder (`sha256`, `packs` or `recipes`), sorted by name."""
+
+    def name_size(self, name: str) -> int | None:
+        """Return the length of a stored file, None where there is none."""
+
+    def open_name(self, name: str, offset: int = 0, length: int | None = None) -> BinaryIO:
+        """Return a readable file object over `length` bytes of a stored file, not verified.
+
+        Raises:
+            NotFoundError: there is no such file.
+        """
+
+    def adopt_name(self, name: str, stream: BinaryIO, index: bytes | None = None) -> int:
+        """Store a file under its name, if its bytes are what the name promises.
+
+        Args:
+            name: the stored file. The index of a pack is stored together with the pack.
+            stream: its bytes; closed by the caller.
+            index: of a pack, the content of its index.
+
+        Returns:
+            Its length. A file that is there is left as it is, and its time becomes that of now.
+
+        Raises:
+            CorruptError: the bytes are wrong; nothing is stored.
+        """
+
+    def delete_name(self, name: str) -> None:
+        """Remove a stored file; one that is not here is no error."""
+
+    def names_of(self, digest: str) -> list[Stored]:
+        """Return the stored files that a blob needs, in the order in which they are to be copied.
+
+        Raises:
+            NotFoundError: the blob, or a part of it, is not here.
+            CorruptError: its recipe is damaged.
         """

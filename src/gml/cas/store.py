@@ -13,12 +13,20 @@ from urllib.parse import unquote, urlsplit
 
 from gml.cas.local import LocalStore
 from gml.cas.port import CHUNK, SMALL, Blob, BlobStore, relative_name
-from gml.cas.transfer import SourceFile, copy_hashing, missing, receive_file, storage_errors, verified
+from gml.cas.transfer import (
+    SourceFile,
+    copy_hashing,
+    missing,
+    put_each,
+    receive_file,
+    storage_errors,
+    verified,
+)
 from gml.domain.errors import CorruptError, GmlError, MissingPackageError, StorageError, UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gml.cas.transfer import Readable
 
@@ -104,6 +112,12 @@ class FsspecStore:
                 self._upload(source, blob, str(path))
                 source.check(blob.size)
             return blob
+
+    def put_files(
+        self, paths: Sequence[str | os.PathLike[str]], progress: Callable[[int], object] | None = None
+    ) -> list[Blob | GmlError]:
+        """Store the content of many files; see `BlobStore.put_files`."""
+        return put_each(self, paths, progress)
 
     def put_bytes(self, data: bytes) -> Blob:
         """Store bytes that are in memory."""

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 from gml.cas.port import CHUNK, SMALL, Blob
-from gml.domain.errors import CorruptError, NotFoundError, StorageError, UsageError
+from gml.domain.errors import CorruptError, GmlError, NotFoundError, StorageError, UsageError
 from gml.fs import fsync_directory, storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gml.cas.port import BlobStore
 
 
 class Readable(Protocol):
@@ -69,6 +71,37 @@ def copy_hashing(read: Callable[[int], bytes], write: Callable[[bytes], object] 
     return Blob(sha.hexdigest(), size)
 
 
+class SourceError(StorageError):
+    """A file that was to be stored cannot be read, or changed meanwhile; the store itself is fine."""
+
+
+@contextmanager
+def source_errors(doing: str) -> Iterator[None]:
+    """Turn an `OSError` of a file that is to be stored into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        told = storage_error(error, f"cannot {doing}")
+        raise SourceError(told.message, hint=told.hint) from error
+
+
+def put_each(
+    store: BlobStore, paths: Sequence[str | os.PathLike[str]], progress: Callable[[int], object] | None
+) -> list[Blob | GmlError]:
+    """Put files one by one; see `BlobStore.put_files`."""
+    done: list[Blob | GmlError] = []
+    for path in paths:
+        try:
+            blob = store.put_file(path)
+        except (NotFoundError, UsageError, SourceError) as error:
+            done.append(error)
+            continue
+        done.append(blob)
+        if progress is not None:
+            progress(blob.size)
+    return done
+
+
 class SourceFile:
     """A regular file opened for a put, which can tell whether it changed while it was read.
 
@@ -80,7 +113,7 @@ class SourceFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        with storage_errors(f"read {self.path}"):
+        with source_errors(f"read {self.path}"):
             try:
                 # Without O_NONBLOCK a named pipe would wait here for a writer.
                 descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -100,7 +133,7 @@ class SourceFile:
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, none at the end."""
-        with storage_errors(f"read {self.path}"):
+        with source_errors(f"read {self.path}"):
             return self._file.read(size)
 
     def rewind(self) -> None:
@@ -109,11 +142,11 @@ class SourceFile:
 
     def check(self, size: int) -> None:
         """Raise unless exactly `size` bytes were there from opening until now, untouched."""
-        with storage_errors(f"read {self.path}"):
+        with source_errors(f"read {self.path}"):
             now = os.fstat(self._file.fileno())
         before = self._before
         if (now.st_size, now.st_mtime_ns, size) != (before.st_size, before.st_mtime_ns, before.st_size):
-            raise StorageError(
+            raise SourceError(
                 f"{self.path} changed while it was read ({before.st_size} bytes before, {now.st_size} after)",
                 hint="wait until it is completely written, or write to another name and rename it",
             )

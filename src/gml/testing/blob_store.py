@@ -26,8 +26,10 @@ from gml.cas.port import SMALL, Blob, BlobStore
 from gml.domain.errors import CorruptError, InvalidValueError, NotFoundError, StorageError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from gml.domain.errors import GmlError
 
 ABSENT = "0" * 64
 LARGE = 20_000_000
@@ -263,6 +265,26 @@ class BlobStoreSuite:
             store.put_file(tmp_path / "pipe")
         assert list(store.digests()) == []
 
+    def test_many_files_at_once(self, store: BlobStore, tmp_path: Path) -> None:
+        contents = [b"", b"same", b"same", b"y" * 300_000, *(str(number).encode() for number in range(50))]
+        paths = []
+        for number, content in enumerate(contents):
+            paths.append(tmp_path / f"file {number}")
+            paths[-1].write_bytes(content)
+        read: list[int] = []
+        blobs = store.put_files([*paths[:2], tmp_path / "absent", *paths[2:], tmp_path], read.append)
+        assert isinstance(blobs.pop(2), NotFoundError)
+        assert isinstance(blobs.pop(), UsageError)
+        assert blobs == [Blob(sha256(content), len(content)) for content in contents]
+        assert sum(read) == sum(map(len, contents))
+        for content in contents:
+            assert store.read(sha256(content)) == content
+            assert store.size(sha256(content)) == len(content)
+            assert store.verify(sha256(content))
+        assert list(store.digests()) == sorted({sha256(content) for content in contents})
+        assert store.put_files(paths) == blobs
+        assert store.put_files([]) == []
+
     @pytest.mark.parametrize("change", ["shortened", "grown", "rewritten"])
     def test_source_that_changes_while_it_is_read(
         self, store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
@@ -345,6 +367,12 @@ class FailingBlobStore:
     def put_file(self, path: str | os.PathLike[str]) -> Blob:
         """Store a file, or fail."""
         return self._call("put_file").put_file(path)
+
+    def put_files(
+        self, paths: Sequence[str | os.PathLike[str]], progress: Callable[[int], object] | None = None
+    ) -> list[Blob | GmlError]:
+        """Store files, or fail."""
+        return self._call("put_files").put_files(paths, progress)
 
     def put_bytes(self, data: bytes) -> Blob:
         """Store bytes, or fail."""
