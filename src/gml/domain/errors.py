@@ -88,5 +88,11 @@ class MissingPackageError(GmlError):
     exit_code = 11
 
 
+class RemoteError(GmlError):
+    """Another repository or store could not be reached, or refused."""
+
+    exit_code = 12
+
+
 class RefMovedError(ConflictError):
     """A ref no longer points where the writer thought it did; read again and retry."""
