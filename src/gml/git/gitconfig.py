@@ -239,8 +239,10 @@ def _glob(pattern: str) -> str:
     return out
 
 
-def set_value(path: Path, key: str, value: str | None) -> None:
+def set_value(path: Path, key: str, value: str | None, *, add: bool = False) -> None:
     """Set a key in one config file, or remove it with None; comments and order stay as they are.
+
+    With `add` the values that it has stay, and one more follows.
 
     Raises:
         StorageError: the file is locked by somebody else or can not be written.
@@ -259,7 +261,7 @@ def set_value(path: Path, key: str, value: str | None) -> None:
         try:
             with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 content = path.read_text("utf-8", "surrogateescape") if path.exists() else ""
-                changed = _edited(content, normal_key(key), value)
+                changed = _edited(content, normal_key(key), value, add=add)
                 if dict(parse_config(changed)).get(normal_key(key)) != value:
                     raise RepositoryError(f"cannot edit {key} in {path}", hint=f"run `git config {key} ...`")
                 file.write(changed)
@@ -274,7 +276,7 @@ def set_value(path: Path, key: str, value: str | None) -> None:
             raise
 
 
-def _edited(content: str, key: str, value: str | None) -> str:
+def _edited(content: str, key: str, value: str | None, *, add: bool) -> str:
     """Replace or insert one key, line by line."""
     section, name = key.rpartition(".")[::2]
     lines = content.splitlines(keepends=True)
@@ -292,7 +294,7 @@ def _edited(content: str, key: str, value: str | None) -> str:
                 "." + re.sub(r"\\(.)", r"\1", header[2]) if header[2] is not None else ""
             )
         match = None if header else _NAME.match(line)
-        if current == section and match and match[1].lower() == name:
+        if not add and current == section and match and match[1].lower() == name:
             skipping = line.rstrip("\n").endswith("\\")
             continue
         kept.append(line)

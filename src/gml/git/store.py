@@ -171,6 +171,14 @@ class FileStore:
         """See `GitStore.set_config`."""
         gitconfig.set_value(self._location.common_dir / "config", key, value)
 
+    def config_values(self, key: str) -> list[str]:
+        """Return all values of a git config key over all levels, in order."""
+        return self._config.get_all(key)
+
+    def add_config(self, key: str, value: str) -> None:
+        """Give a key of the repository's own config file one more value."""
+        gitconfig.set_value(self._location.common_dir / "config", key, value, add=True)
+
     def identity(self) -> Identity | None:
         """See `GitStore.identity`."""
         return self._identity("AUTHOR")

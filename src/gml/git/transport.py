@@ -84,6 +84,14 @@ class Transport(Protocol):
     def url(self) -> str:
         """The remote's address, without credentials."""
 
+    @property
+    def received(self) -> int:
+        """Bytes of objects that the latest fetch received, as far as it is known."""
+
+    @property
+    def sent(self) -> int:
+        """Bytes of objects that the latest push sent, as far as it is known."""
+
     def refs(self, prefixes: Sequence[str]) -> dict[str, str]:
         """Return the remote's refs below some prefixes, sorted by name.
 

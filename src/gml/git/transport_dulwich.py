@@ -7,6 +7,7 @@ a tree; what is received becomes a pack that is durable before a ref names it.
 from __future__ import annotations
 
 import tempfile
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,8 @@ class DulwichTransport:
         self._address = store.config(f"remote.{remote}.url") or remote
         self._url = public(self._address)
         self._said: list[str] = []
+        self.received = 0
+        self.sent = 0
 
     @property
     def url(self) -> str:
@@ -118,7 +121,8 @@ class DulwichTransport:
                     depth=depth,
                     ref_prefix=prefixes,
                 )
-            if pack.tell():
+            self.received = pack.tell()
+            if self.received:
                 pack.seek(0)
                 self._keep(pack.read)
         if done.new_shallow or done.new_unshallow:
@@ -274,11 +278,17 @@ class DulwichTransport:
         known = [oid for oid in there if self._store.contains(oid)]
         ids = list(outgoing.objects(self._store, tips, known))
 
+        self.sent = 0
+
         def records() -> Iterator[UnpackedObject]:
             for oid in ids:
                 kind, data = self._store.read(oid)
-                yield UnpackedObject(
+                packed = zlib.compress(data)
+                self.sent += len(packed)
+                record = UnpackedObject(
                     _NUMBERS[kind], sha=bytes.fromhex(oid), decomp_chunks=[data], decomp_len=len(data)
                 )
+                record.comp_chunks = [packed]
+                yield record
 
         return len(ids), records()

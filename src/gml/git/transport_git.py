@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import subprocess
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +59,8 @@ class GitTransport:
         self._git = git
         self._remote = remote
         self._timeout = timeout
+        self.received = 0
+        self.sent = 0
         address = store.config(f"remote.{remote}.url") or remote
         self._url = public(address)
         self._environ = self._environment(address, interactive=interactive)
@@ -131,8 +134,8 @@ class GitTransport:
     def fetch(self, refspecs: Sequence[Refspec], *, prune: bool = False, depth: int | None = None) -> None:
         """See `Transport.fetch`."""
         args = [
-            "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=",
-            "--prune" if prune else "--no-prune", "--no-prune-tags", "--update-shallow",
+            "fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+            "--refmap=", "--prune" if prune else "--no-prune", "--no-prune-tags", "--update-shallow",
         ]  # fmt: skip
         if depth is not None:
             args.append(f"--depth={depth}")
@@ -140,8 +143,9 @@ class GitTransport:
         if not specs:
             return
         done = self._run([*args, "--", self._remote, *specs])
+        said = _text(done.stderr)
+        self.received = _transferred(said)
         if done.returncode:
-            said = _text(done.stderr)
             if "No space left" in said and "remote:" not in said:
                 raise StorageError(
                     f"cannot store what {self._url} sends: no space left on the disk", hint="free some space"
@@ -162,10 +166,11 @@ class GitTransport:
             return []
         leases = [f"--force-with-lease={u.name}:{u.expected or ''}" for u in updates]
         specs = [f"{u.new or ''}:{u.name}" for u in updates]
-        args = ["push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no"]
+        args = ["push", "--porcelain", "--progress", "--no-follow-tags", "--recurse-submodules=no"]
         whole = ["--atomic"] if atomic else ["--no-atomic"]
         done = self._run([*args, *whole, *leases, "--", self._remote, *specs])
         said = _text(done.stderr)
+        self.sent = _transferred(said)
         if atomic and "does not support --atomic" in said:
             return self.push(updates)
         known = _statuses(_text(done.stdout), said)
@@ -185,7 +190,6 @@ def _began(said: str) -> bool:
             "unexpected disconnect",
             "hung up",
             "RPC failed",
-            "Writing objects",
             "send-pack",
             "sideband",
         )
@@ -216,5 +220,17 @@ def _statuses(stdout: str, stderr: str) -> dict[str, Outcome]:
     return found
 
 
+_UNITS: Final = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_TRANSFERRED: Final = re.compile(
+    r"(?:Receiving|Unpacking|Writing) objects: 100% \(\d+/\d+\), ([\d.]+) (bytes|KiB|MiB|GiB)"
+)
+
+
+def _transferred(said: str) -> int:
+    """Read from git's progress how many bytes of objects went over the wire."""
+    found = _TRANSFERRED.findall(said)
+    return int(float(found[-1][0]) * _UNITS[found[-1][1]]) if found else 0
+
+
 def _text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
+    return data.decode("utf-8", "replace").replace("\r", "\n")

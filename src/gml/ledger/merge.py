@@ -46,13 +46,40 @@ def merge(store: GitStore, a: str, b: str) -> str:
         return b
     views = LedgerView(store, a), LedgerView(store, b)
     root, objects = merge_trees(store, views[0].tree, views[1].tree)
-    sides = [parse_commit(store.read(side)[1]) for side in (a, b)]
-    when = max(side.commit_time for side in sides)
-    commit = Commit(
-        root, tuple(sorted((a, b))), author=MERGER, author_time=when, committer=MERGER, commit_time=when,
-        message="merge ledgers\n",
+    return _commit(store, (a, b), root, objects, "merge ledgers\n")
+
+
+def merge_code(store: GitStore, a: str, b: str) -> str:
+    """Return the commit that keeps everything that two code refs keep; as `merge`.
+
+    Example:
+        >>> merge_code(store, mine, theirs) == merge_code(store, theirs, mine)  # doctest: +SKIP
+        True
+    """
+    if a == b or store.is_ancestor(b, a):
+        return a
+    if store.is_ancestor(a, b):
+        return b
+    roots = [parse_commit(store.read(side)[1]).tree for side in (a, b)]
+
+    def resolve(_: str, one: TreeEntry, two: TreeEntry) -> trees.Resolution:
+        chosen = max(one, two, key=lambda entry: (entry.is_tree, entry.mode, entry.oid))
+        return chosen.mode, chosen.oid, None
+
+    root, objects = trees.merge(store, roots[0], roots[1], resolve)
+    return _commit(store, (a, b), root, objects, "merge code\n")
+
+
+def _commit(
+    store: GitStore, sides: tuple[str, str], root: str, objects: trees.NewObjects, message: str
+) -> str:
+    commits = [parse_commit(store.read(side)[1]) for side in sides]
+    when = max(commit.commit_time for commit in commits)
+    united = Commit(
+        root, tuple(sorted(sides)), author=MERGER, author_time=when, committer=MERGER, commit_time=when,
+        message=message,
     )  # fmt: skip
-    return store.write_pack([*objects, ("commit", format_commit(commit))])[-1]
+    return store.write_pack([*objects, ("commit", format_commit(united))])[-1]
 
 
 def merge_trees(store: GitStore, a: str | None, b: str | None) -> tuple[str, trees.NewObjects]:

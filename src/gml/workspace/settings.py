@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CODE_MODES: Final = ("snapshot", "patch", "none")
+SYNC_MODES: Final = ("direct", "inbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Settings:
         inline_limit: bytes up to which an artifact goes into git (`gml.inlineLimit`).
         artifact_store: URL of the artifact store, None for the git directory (`gml.artifacts.store`).
         experiment: experiment of runs that name none (GML_EXPERIMENT, `gml.experiment`).
+        remote: remote that `gml push` and `gml pull` mean, None for `origin` or the only one (`gml.remote`).
+        sync_mode: `direct`: push the shared ledger; `inbox`: each clone its own ref (`gml.sync.mode`).
     """
 
     namespace: str = "gml"
@@ -35,6 +38,8 @@ class Settings:
     inline_limit: int = 64 * 1024
     artifact_store: str | None = None
     experiment: str | None = None
+    remote: str | None = None
+    sync_mode: str = "direct"
 
 
 def read_settings(config: Callable[[str], str | None], environ: Mapping[str, str]) -> Settings:
@@ -46,6 +51,9 @@ def read_settings(config: Callable[[str], str | None], environ: Mapping[str, str
     code = environ.get("GML_CODE") or config("gml.code") or "snapshot"
     if code not in CODE_MODES:
         raise UsageError(f"gml.code is {code!r}", hint=f"use one of {', '.join(CODE_MODES)}")
+    mode = environ.get("GML_SYNC_MODE") or config("gml.sync.mode") or "direct"
+    if mode not in SYNC_MODES:
+        raise UsageError(f"gml.sync.mode is {mode!r}", hint=f"use one of {', '.join(SYNC_MODES)}")
     journal = environ.get("GML_JOURNAL_DIR")
     inline = config("gml.inlineLimit")
     try:
@@ -65,4 +73,6 @@ def read_settings(config: Callable[[str], str | None], environ: Mapping[str, str
         experiment=environ.get("GML_EXPERIMENT")
         or environ.get("MLFLOW_EXPERIMENT_NAME")
         or config("gml.experiment"),
+        remote=environ.get("GML_REMOTE") or config("gml.remote"),
+        sync_mode=mode,
     )

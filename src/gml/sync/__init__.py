@@ -1,0 +1,1 @@
+"""Exchange with other repositories: push, pull, clone, bundles, inboxes."""
