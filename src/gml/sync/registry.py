@@ -53,7 +53,7 @@ def _take_branch(workspace: Workspace, remote: Remote, seen: Seen, report: Repor
         theirs = merged
     if store.head().branch == "gml/registry":
         report.notes.append(
-            f"the registry of {remote.name} has moved on, and gml/registry is checked out here: use `git pull`"
+            f"the registry of {remote.name} has moved on; gml/registry is checked out here: use `git pull`"
         )
         return
     with suppress(RefMovedError):
