@@ -117,7 +117,7 @@ def sync_command(remote: str | None, watch: float | None, as_json: bool) -> int:
 def fold_command(remote: str | None, as_json: bool) -> int:
     """Unite the inboxes on a REMOTE with its ledger and remove them.
 
-    Needed where clones push with `gml.sync.mode` = `inbox`: one of them, or a job, folds now and then.
+    Needed where clones push with `git config gml.sync.mode inbox`: one of them, or a job, folds now and then.
     Readers see runs in inboxes without it.
 
     \b

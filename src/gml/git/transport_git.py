@@ -26,6 +26,8 @@ _SETTINGS: Final = (
     "-c", "gc.auto=0",
     "-c", "maintenance.auto=false",
     "-c", "fetch.writeCommitGraph=false",
+    # One durable pack instead of a file, and an fsync, for each object.
+    "-c", "fetch.unpackLimit=1",
     "-c", "core.fsync=pack,pack-metadata,loose-object,reference",
     "-c", "push.followTags=false",
     "-c", "advice.pushFetchFirst=false",

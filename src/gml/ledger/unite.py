@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gml import fs
-from gml.domain.errors import RefMovedError, StorageError
+from gml.domain.errors import GmlError, RefMovedError, StorageError
 from gml.git.objects import parse_commit
 from gml.ledger.ledger import ATTEMPTS
 from gml.ledger.merge import merge, merge_code, merge_trees
+from gml.ledger.upkeep import tidy
 from gml.ledger.view import LedgerView
 
 if TYPE_CHECKING:
@@ -72,5 +74,7 @@ def _unite(
                 store.update_ref(ref, tip, expected=before, message="unite")
             except RefMovedError:
                 continue
+            with suppress(GmlError, OSError):
+                tidy(store)
             return tip
     raise StorageError(f"{ref} keeps moving", hint="try again")
