@@ -64,7 +64,7 @@ def pull_command(remote: str | None, local: bool, as_json: bool) -> int:
     \b
     Example:
       gml pull
-      git fetch && gml pull --local
+      gml pull --local
     """
     from gml.sync.pull import pull
     from gml.sync.remotes import open_remote
