@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON w
 
 
 def open_workspace() -> Workspace:
-    """Open the repository of `-C`, GML_REPO or the current directory."""
+    """Open the repository of `-C`, GML_REPO or the current directory; for a URL, its private repository."""
     from gml.workspace import Workspace
 
-    return Workspace.open(click.get_current_context().find_root().obj)
+    place = click.get_current_context().find_root().obj
+    named = place or os.environ.get("GML_REPO")
+    if named and ":" in named:
+        from gml.sync.private import is_url, open_private
+
+        if is_url(named):
+            return open_private(named, os.environ)
+    return Workspace.open(place)
 
 
 def open_reader(workspace: Workspace | None = None) -> Reader:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gml.cli.common import open_workspace
-from gml.domain.errors import UsageError
+from gml.domain.errors import GmlError, UsageError
+
+if TYPE_CHECKING:
+    from gml.workspace import Workspace
 
 
 def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -59,6 +64,7 @@ def pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     "--system", is_flag=False, flag_value=10.0, default=0.0, type=float, metavar="[SECONDS]",
     help="Sample CPU, memory and GPU use (needs gitml[system]).",
 )  # fmt: skip
+@click.option("--push", is_flag=True, help="Push when the command has ended, at most every 10 seconds.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the run's line at the end.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def log_command(
@@ -75,6 +81,7 @@ def log_command(
     no_auto_files: bool,
     no_output: bool,
     system: float,
+    push: bool,
     quiet: bool,
     command: tuple[str, ...],
 ) -> int:
@@ -87,6 +94,7 @@ def log_command(
     Example:
       gml log -x churn -p data=v3 -a model.bin -- python train.py --lr 0.1
       gml log --capture auto -- ./train.sh
+      gml log --push -- python train.py
     """
     from gml.tracking.launch import Launch, run_command
     from gml.tracking.start import NewRun
@@ -108,11 +116,33 @@ def log_command(
         system=system,
         keep_output=not no_output,
     )
-    outcome = run_command(open_workspace(), launch)
+    workspace = open_workspace()
+    outcome = run_command(workspace, launch)
     if not quiet:
         from gml.cli.output import duration
         from gml.domain.ids import short_id
 
         took = duration(int(outcome.seconds * 1000))
         click.echo(f"gml: run {short_id(outcome.run_id)} {outcome.name} {outcome.status} in {took}", err=True)
+    if push:
+        _push(workspace, quiet=quiet)
     return outcome.exit_code
+
+
+def _push(workspace: Workspace, *, quiet: bool) -> None:
+    """Push what has ended; that it failed is said, and never changes the exit code of the command."""
+    from gml.cli.sync import describe
+    from gml.sync.soon import push_soon
+
+    try:
+        report = push_soon(workspace)
+    except (GmlError, OSError) as error:
+        click.echo(
+            f"gml: not pushed: {error} (the run is kept in {workspace.store.location.common_dir})", err=True
+        )
+        return
+    if not quiet and report is not None:
+        where = "; it waits in this clone's inbox there" if report.inbox else ""
+        click.echo(f"gml: pushed {describe(report.pushed)} to {report.url}{where}", err=True)
+    for line in report.conflicts if report is not None else ():
+        click.echo(f"gml: {line}", err=True)

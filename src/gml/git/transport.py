@@ -99,17 +99,32 @@ class Transport(Protocol):
             RemoteError: it cannot be reached or read; the line says why.
         """
 
-    def fetch(self, refspecs: Sequence[Refspec], *, prune: bool = False, depth: int | None = None) -> None:
+    def fetch(
+        self,
+        refspecs: Sequence[Refspec],
+        *,
+        prune: bool = False,
+        depth: int | None = None,
+        blobless: bool = False,
+    ) -> None:
         """Bring refs with all objects they need; refs that the remote lacks are passed over.
 
         Args:
             refspecs: which refs go where.
             prune: remove local targets whose source is gone.
             depth: bring only so many commits of each history (a shallow repository), None for all.
+            blobless: leave out files where the remote allows that; it brings all where it does not.
 
         Raises:
             RemoteError: it failed; local refs are as before or, some of them, as on the remote.
             StorageError: what came could not be written.
+        """
+
+    def fetch_objects(self, oids: Sequence[str]) -> None:
+        """Bring single objects that an earlier `blobless` fetch left out.
+
+        Raises:
+            RemoteError: the remote does not give them.
         """
 
     def push(self, updates: Sequence[Update], *, atomic: bool = False) -> list[Outcome]:

@@ -95,7 +95,14 @@ class DulwichTransport:
             if name.startswith(tuple(prefixes)) and not name.endswith("^{}")
         }
 
-    def fetch(self, refspecs: Sequence[Refspec], *, prune: bool = False, depth: int | None = None) -> None:
+    def fetch(
+        self,
+        refspecs: Sequence[Refspec],
+        *,
+        prune: bool = False,
+        depth: int | None = None,
+        blobless: bool = False,
+    ) -> None:
         """See `Transport.fetch`."""
         wanted: dict[str, str] = {}
 
@@ -109,17 +116,39 @@ class DulwichTransport:
             return sorted({oid.encode() for oid in wanted.values() if not self._store.contains(oid)})
 
         prefixes = [spec.source.removesuffix("*").encode() for spec in refspecs]
+        self._receive(choose, prefixes, depth=depth, blobless=blobless)
+        self._point(refspecs, wanted, prune=prune)
+
+    def fetch_objects(self, oids: Sequence[str]) -> None:
+        """See `Transport.fetch_objects`."""
+        ids = [oid.encode() for oid in oids]
+        # Said to have its directories, the remote would leave out the very objects that are asked for.
+        self._receive(lambda *_, **__: ids, [b"refs/gml/"], depth=None, blobless=False, heads=set())
+
+    def _receive(
+        self,
+        choose: Callable[..., list[bytes]],
+        prefixes: list[bytes],
+        *,
+        depth: int | None,
+        blobless: bool,
+        heads: set[str] | None = None,
+    ) -> None:
+        """Fetch what `choose` wants of the remote's refs and keep it as a pack."""
         place = self._store.location.common_dir / "objects"
         with self._storing(), tempfile.TemporaryFile(dir=place) as pack:
             with self._client() as (client, path):
+                # It would warn on the root logger that the remote sends all, which is fine here.
+                client._warn_filter_objects = list  # noqa: SLF001
                 done = client.fetch_pack(
                     path,
                     choose,
-                    self._walker(),
+                    self._walker(heads),
                     pack.write,
                     progress=self._hear,
                     depth=depth,
                     ref_prefix=prefixes,
+                    filter_spec=b"blob:none" if blobless else None,
                 )
             self.received = pack.tell()
             if self.received:
@@ -127,7 +156,6 @@ class DulwichTransport:
                 self._keep(pack.read)
         if done.new_shallow or done.new_unshallow:
             self._shallow(done.new_shallow or set(), done.new_unshallow or set())
-        self._point(refspecs, wanted, prune=prune)
 
     @contextmanager
     def _storing(self) -> Iterator[None]:
@@ -156,13 +184,11 @@ class DulwichTransport:
             objects.close()
         fs.fsync_directory(place / "pack")
 
-    def _walker(self) -> Any:
+    def _walker(self, only: set[str] | None) -> Any:
         from dulwich.object_store import ObjectStoreGraphWalker
 
-        heads: set[ObjectID] = set()
-        for oid in self._store.refs("refs/").values():
-            if self._store.contains(oid):
-                heads.add(oid.encode())  # type: ignore[arg-type]
+        known = only if only is not None else set(self._store.refs("refs/").values())
+        heads = {oid.encode() for oid in known if self._store.contains(oid)}
         edge = {line.encode() for line in self._edge()}
         return ObjectStoreGraphWalker(heads, self._parents, shallow=edge)  # type: ignore[arg-type]
 
@@ -273,7 +299,8 @@ class DulwichTransport:
         return [Outcome(u.name, "unknown", error.message) for u in updates]
 
     def _pack(self, tips: list[str], there: list[str]) -> tuple[int, Iterator[UnpackedObject]]:
-        from dulwich.pack import UnpackedObject
+        from dulwich.object_format import DEFAULT_OBJECT_FORMAT
+        from dulwich.pack import UnpackedObject, pack_object_header
 
         known = [oid for oid in there if self._store.contains(oid)]
         ids = list(outgoing.objects(self._store, tips, known))
@@ -283,10 +310,12 @@ class DulwichTransport:
         def records() -> Iterator[UnpackedObject]:
             for oid in ids:
                 kind, data = self._store.read(oid)
-                packed = zlib.compress(data)
+                number = _NUMBERS[kind]
+                head = bytes(pack_object_header(number, None, len(data), object_format=DEFAULT_OBJECT_FORMAT))
+                packed = head + zlib.compress(data)
                 self.sent += len(packed)
                 record = UnpackedObject(
-                    _NUMBERS[kind], sha=bytes.fromhex(oid), decomp_chunks=[data], decomp_len=len(data)
+                    number, sha=bytes.fromhex(oid), decomp_chunks=[data], decomp_len=len(data)
                 )
                 record.comp_chunks = [packed]
                 yield record

@@ -133,7 +133,14 @@ class GitTransport:
                 found[name] = oid
         return dict(sorted(found.items()))
 
-    def fetch(self, refspecs: Sequence[Refspec], *, prune: bool = False, depth: int | None = None) -> None:
+    def fetch(
+        self,
+        refspecs: Sequence[Refspec],
+        *,
+        prune: bool = False,
+        depth: int | None = None,
+        blobless: bool = False,
+    ) -> None:
         """See `Transport.fetch`."""
         args = [
             "fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
@@ -141,13 +148,26 @@ class GitTransport:
         ]  # fmt: skip
         if depth is not None:
             args.append(f"--depth={depth}")
+        if blobless:
+            args.append("--filter=blob:none")
         specs = [f"+{spec.source}:{spec.target}" for spec in self._existing(refspecs)]
         if not specs:
             return
-        done = self._run([*args, "--", self._remote, *specs])
+        self._fetch([*args, "--", self._remote, *specs])
+
+    def fetch_objects(self, oids: Sequence[str]) -> None:
+        """See `Transport.fetch_objects`."""
+        # Said to have its directories, the remote would leave out the very objects that are asked for.
+        args = ["-c", "fetch.negotiationAlgorithm=noop", "fetch", "--progress", "--no-tags"]
+        args += ["--no-write-fetch-head", "--no-recurse-submodules"]
+        self._fetch([*args, "--filter=blob:none", "--", self._remote, *oids])
+
+    def _fetch(self, args: Sequence[str]) -> None:
+        done = self._run(args)
         said = _text(done.stderr)
         self.received = _transferred(said)
-        if done.returncode:
+        # With --depth git says nothing and ends with 1 when no ref of the remote is meant.
+        if done.returncode and not (done.returncode == 1 and not said.strip()):
             if "No space left" in said and "remote:" not in said:
                 raise StorageError(
                     f"cannot store what {self._url} sends: no space left on the disk", hint="free some space"

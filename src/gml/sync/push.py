@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import RemoteError
-from gml.git.transport import Outcome, Update, trouble
+from gml.git.transport import Outcome, Refspec, Update, trouble
 from gml.ledger.unite import unite_code, unite_ledger
-from gml.sync import registry
+from gml.sync import private, registry
 from gml.sync.moved import changed_runs, count_commits, kept_code
 from gml.sync.names import REGISTRY, TAGS
 from gml.sync.pull import Report, pull
@@ -52,6 +52,9 @@ def push(
         FormatError: the remote was written by a newer gml.
     """
     report = report or Report(remote.name, remote.transport.url)
+    if private.is_private(workspace):
+        _push_private(workspace, remote, report, pause)
+        return report
     direct = workspace.settings.sync_mode != "inbox" if inbox is None else not inbox
     seen = read_seen(workspace.store, remote.names)
     if seen == Seen():
@@ -177,6 +180,36 @@ def _count(workspace: Workspace, update: Update, seen: Seen, report: Report) -> 
         moved.tags += 1
 
 
+def _look(workspace: Workspace, remote: Remote, report: Report) -> None:
+    """Learn what is on the remote now."""
+    if not private.is_private(workspace):
+        pull(workspace, remote, report)
+        return
+    inbox = f"inbox/{workspace.writer_id}/"
+    spec = Refspec(f"refs/{remote.names.there}/{inbox}*", f"{remote.names.seen}{inbox}*")
+    remote.transport.fetch([spec], prune=True)
+
+
+def _push_private(
+    workspace: Workspace, remote: Remote, report: Report, pause: Callable[[float], None]
+) -> None:
+    """Unite a private ledger with the remote's, of which only the edge is fetched; or use the inbox."""
+    store = workspace.store
+    for number in range(ROUNDS if workspace.settings.sync_mode != "inbox" else 0):
+        report.rounds += 1
+        if number:
+            pause(random.uniform(0.05, 0.4) * (2 ** (number - 1)))  # noqa: S311
+        private.fetch_edge(workspace, remote)
+        report.pulled.git_bytes += remote.transport.received
+        seen = read_seen(store, remote.names)
+        update = private.ledger_update(workspace, remote, seen)
+        if update is None:
+            return
+        if _send(workspace, remote, [update], seen, report):
+            return
+    _to_inbox(workspace, remote, report, pause)
+
+
 def _to_inbox(workspace: Workspace, remote: Remote, report: Report, pause: Callable[[float], None]) -> None:
     """Leave ledger and code in this clone's own refs on the remote, where nobody races."""
     store, ledger, names = workspace.store, workspace.ledger, remote.names
@@ -206,7 +239,7 @@ def _to_inbox(workspace: Workspace, remote: Remote, report: Report, pause: Calla
             return
         # Somebody has united the inbox and removed it; the lease must be on what is there now.
         pause(random.uniform(0.05, 0.4) * (2**number))  # noqa: S311
-        pull(workspace, remote, report)
+        _look(workspace, remote, report)
     raise RemoteError(
         f"{remote.name} ({remote.transport.url}) keeps moving; {report.rounds} tries failed",
         hint="push again",
