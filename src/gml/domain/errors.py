@@ -94,5 +94,11 @@ class RemoteError(GmlError):
     exit_code = 12
 
 
+class TrustError(GmlError):
+    """Loading a model would run code that nobody approved."""
+
+    exit_code = 14
+
+
 class RefMovedError(ConflictError):
     """A ref no longer points where the writer thought it did; read again and retry."""

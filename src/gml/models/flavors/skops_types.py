@@ -1,0 +1,67 @@
+"""Which types a skops file may hold without anybody's word.
+
+The list in the model's own MLmodel file does not count: whoever crafts a model writes that too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Final
+
+from gml.domain.errors import CorruptError
+from gml.models.flavor import need
+
+# Modules of scikit-learn whose classes only hold numbers: losses, links, binning, trees of histograms.
+_INNER: Final = (
+    "sklearn._loss.", "sklearn.ensemble._hist_gradient_boosting.", "sklearn.ensemble._gb_losses.",
+    "sklearn.tree._", "sklearn.neighbors._", "sklearn.metrics._dist_metrics.", "sklearn.linear_model._",
+    "sklearn.utils._bunch.", "sklearn.calibration.", "sklearn.gaussian_process.kernels.",
+)  # fmt: skip
+_PLAIN: Final = frozenset(
+    {
+        "numpy.dtype", "collections.OrderedDict", "collections.defaultdict",
+        "xgboost.sklearn.XGBClassifier", "xgboost.sklearn.XGBRegressor", "xgboost.sklearn.XGBRanker",
+        "xgboost.core.Booster", "lightgbm.sklearn.LGBMClassifier", "lightgbm.sklearn.LGBMRegressor",
+        "lightgbm.sklearn.LGBMRanker", "lightgbm.basic.Booster",
+    }
+)  # fmt: skip
+
+
+def skops_io() -> Any:
+    """Return `skops.io`.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    return need("skops.io", "gitml[sklearn]")
+
+
+def untrusted(data: bytes, vouched: tuple[str, ...] = ()) -> list[str]:
+    """Return the types of a skops file that are neither harmless nor vouched for.
+
+    Raises:
+        CorruptError: it is not a skops file.
+    """
+    try:
+        found = skops_io().get_untrusted_types(data=data)
+    except Exception as error:
+        raise CorruptError(f"not a skops file: {type(error).__name__}: {error}") from error
+    return [name for name in found if name not in vouched and not harmless(name)]
+
+
+def harmless(name: str) -> bool:
+    """Whether constructing a type cannot do anything: estimators and inner classes of scikit-learn."""
+    if name in _PLAIN:
+        return True
+    if not name.startswith("sklearn."):
+        return False
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError:
+        return False
+    if not isinstance(found, type):
+        # Functions are called when the model predicts.
+        return False
+    base = importlib.import_module("sklearn.base").BaseEstimator
+    return issubclass(found, base) or name.startswith(_INNER)
