@@ -1,7 +1,8 @@
 # Every target works in the environment that is active; `make setup` fills it.
 PYTHON ?= python
+COMPAT_VENV ?= .venv-compat
 
-.PHONY: help setup test test-heavy bench lint format types imports docs ci
+.PHONY: help setup test test-heavy compat bench lint format types imports docs ci
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -15,6 +16,11 @@ test:  ## Run the tests
 
 test-heavy:  ## Run the tests that are slow or need large packages
 	$(PYTHON) -m pytest -m heavy
+
+compat:  ## Compare filters and orders with MLflow's own store, in an environment of its own (COMPAT_VENV)
+	$(PYTHON) -m venv $(COMPAT_VENV)
+	$(COMPAT_VENV)/bin/python -m pip install -q "mlflow>=3,<4" -e . --group test
+	$(COMPAT_VENV)/bin/python -m pytest -n 0 -m heavy tests/compat_mlflow
 
 bench:  ## Measure, beside MLflow where it is installed (ten minutes)
 	$(PYTHON) benchmarks/run.py
