@@ -4,105 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
-import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from gml.tracking import active, fluent, source
 from gml.tracking.journal import session as journal
-from gml.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
+from support import FOREIGN, FOREIGN_NAMES, GML, IDENTITY, Done, Repo
 
-# What surrounds a job and would make gml believe that it is a part of one.
-FOREIGN = ("GIT_", "GML_", "MLFLOW_", "SLURM_", "OMPI_", "PMI", "TORCHELASTIC_")
-FOREIGN_NAMES = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "PYTHONPATH", "EMAIL"}
-IDENTITY = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
-GIT_NOISE = ("dangling ", "notice: ", "Checking ", "warning in tag ")
-
-
-@dataclass
-class Repo:
-    """A git repository, real git in it, and real Python processes in it.
-
-    Attributes:
-        path: top of the work tree, or the git directory of a bare repository.
-        environ: what child processes get besides the environment of the test.
-        damaged: the test broke the repository on purpose, so it is not checked.
-    """
-
-    path: Path
-    environ: dict[str, str] = field(default_factory=dict)
-    damaged: bool = False
-
-    def env(self, **more: str) -> dict[str, str]:
-        return {**os.environ, **self.environ, **more}
-
-    def git(self, *args: str, data: str | None = None) -> str:
-        done = subprocess.run(
-            ["git", *IDENTITY, "-C", str(self.path), *args],
-            env=self.env(),
-            input=data,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, (args, done.stderr)
-        return done.stdout.rstrip("\n")
-
-    def file(self, name: str, content: str | bytes = "") -> Path:
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    def commit(self, message: str = "change", **files: str) -> str:
-        for name, content in files.items():
-            self.file(name, content)
-        self.git("add", "-A")
-        self.git("commit", "-q", "--allow-empty", "-m", message)
-        return self.git("rev-parse", "HEAD")
-
-    def workspace(self, **environ: str) -> Workspace:
-        return Workspace.open(self.path, {**self.env(), **environ})
-
-    def start(self, script: str, *args: object, **environ: str) -> subprocess.Popen[str]:
-        """Start a Python process in the repository; warnings are errors in it as they are here."""
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", script, *map(str, args)],
-            cwd=self.path,
-            env=self.env(**environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def python(self, script: str, *args: object, **environ: str) -> str:
-        """Run a Python process to its good end and return what it printed."""
-        child = self.start(script, *args, **environ)
-        out, err = child.communicate(timeout=100)
-        assert child.returncode == 0, err
-        return out.strip()
-
-    def json(self, script: str, *args: object, **environ: str):
-        return json.loads(self.python(script, *args, **environ))
-
-    def fsck(self) -> None:
-        done = subprocess.run(
-            ["git", "-C", str(self.path), "fsck", "--strict", "--full"],
-            env=self.env(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        lines = (done.stdout + done.stderr).splitlines()
-        assert done.returncode == 0, lines
-        assert [line for line in lines if not line.startswith(GIT_NOISE)] == []
+# Many examples where there is time for them: HYPOTHESIS_PROFILE=thorough, as `make test-heavy` does.
+settings.register_profile("quick", max_examples=30, deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(autouse=True)
@@ -116,16 +35,39 @@ def _isolated(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
 
 
+@pytest.fixture(scope="session")
+def started(tmp_path_factory):
+    """Return a repository with one commit to copy: five git processes fewer than making one."""
+    repo = Repo(tmp_path_factory.mktemp("started") / "repo")
+    # Without sample hooks, which are most of the files of a new repository.
+    template = tmp_path_factory.mktemp("template")
+    for name in ("hooks", "info"):
+        (template / name).mkdir()
+    environ = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    for name in [name for name in environ if name.startswith("GIT_") and "CONFIG" not in name]:
+        del environ[name]
+    environ |= {"GIT_TEMPLATE_DIR": str(template), "HOME": str(template)}
+    repo.file("train.py", "print('training')\n")
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "start"]):
+        subprocess.run(["git", *IDENTITY, "-C", str(repo.path), *command], env=environ, check=True)
+    return repo.path
+
+
 @pytest.fixture
-def make_repo(tmp_path):
+def make_repo(tmp_path, started):
     """Return a function that makes repositories; each is checked by `git fsck --strict` after the test."""
     made: list[Repo] = []
 
     def make(name: str = "repo", *args: str, commit: bool = True) -> Repo:
         repo = Repo(tmp_path / name)
-        subprocess.run(["git", "init", "-q", "-b", "main", *args, str(repo.path)], check=True)
-        if commit and "--bare" not in args:
-            repo.commit("start", **{"train.py": "print('training')\n"})
+        if commit and not args:
+            shutil.copytree(started, repo.path)
+            # git's index knows inodes.
+            repo.git("update-index", "-q", "--refresh")
+        else:
+            subprocess.run(["git", "init", "-q", "-b", "main", *args, str(repo.path)], check=True)
+            if commit and "--bare" not in args:
+                repo.commit("start", **{"train.py": "print('training')\n"})
         made.append(repo)
         return repo
 
@@ -139,6 +81,61 @@ def make_repo(tmp_path):
 def repo(make_repo):
     """Return a repository with one commit."""
     return make_repo()
+
+
+@pytest.fixture
+def start(repo):
+    """Return a function that starts the installed `gml` command in the repository."""
+
+    def run(*args: object, cwd: Path | None = None, streams=None, **environ: str) -> subprocess.Popen[bytes]:
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [str(GML), *map(str, args)],
+            cwd=cwd or repo.path,
+            env={**repo.env(**environ), "PATH": f"{GML.parent}:{os.environ['PATH']}"},
+            **(pipes | (streams or {})),
+        )
+
+    return run
+
+
+@pytest.fixture
+def gml(start):
+    """Return a function that runs `gml` as a process and, unless told otherwise, demands success."""
+
+    def run(*args: object, code: int | None = 0, cwd: Path | None = None, **environ: str) -> Done:
+        child = start(*args, cwd=cwd, **environ)
+        out, err = child.communicate(timeout=100)
+        done = Done(child.returncode, out.decode(), err.decode())
+        assert code is None or done.code == code, done
+        assert "Traceback" not in done.err, done.err
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Return a function that copies what a test needs first from a repository that is filled once a module.
+
+    Only for what the tests of a module read or change on their own: each gets a copy with the same runs.
+    """
+    kept = tmp_path_factory.mktemp("prepared")
+
+    def fill(repo: Repo, name: str, work):
+        place, facts = kept / name, kept / f"{name}.json"
+        if not facts.exists():
+            result = work()
+            shutil.copytree(repo.path, place, symlinks=True)
+            facts.write_text(json.dumps(result))
+            return result
+        shutil.rmtree(repo.path)
+        shutil.copytree(place, repo.path, symlinks=True)
+        if (repo.path / ".git").is_dir():
+            repo.git("update-index", "-q", "--refresh")
+        return json.loads(facts.read_text())
+
+    return fill
 
 
 @pytest.fixture

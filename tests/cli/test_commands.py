@@ -10,8 +10,12 @@ import pytest
 
 
 @pytest.fixture
-def runs(gml, repo):
+def runs(gml, repo, prepared):
     """Three runs of two experiments, the code changed in between; returns their ids, oldest first."""
+    return prepared(repo, "runs", lambda: three_runs(gml, repo))
+
+
+def three_runs(gml, repo):
     gml("log", "-x", "churn", "-n", "forest", "-p", "lr=0.1", "--capture", "auto", "--", "echo", "auc: 0.8")
     repo.commit("better", **{"train.py": "print('better')\n"})
     repo.file("notes.txt", "not committed\n")

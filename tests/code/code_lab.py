@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,20 +10,10 @@ from gml.cli.main import run as run_cli
 from gml.git.log import CommitLog
 from gml.tracking import source, start
 from gml.tracking.reader import Reader
+from support import Done
 
 if TYPE_CHECKING:
     import pytest
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 @dataclass

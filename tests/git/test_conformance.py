@@ -55,9 +55,9 @@ def test_racing_with_real_git(plain, repo):
     """C git moves and packs the same ref meanwhile: nothing is lost, nobody crashes."""
     first = make_commit(plain)
     plain.update_ref(LEDGER, first, expected=None, message="x")
-    with git_store.start_race(plain, workers=3, updates=30) as racers:
+    with git_store.start_race(plain, workers=3, updates=15) as racers:
         moved = 0
-        while moved < 15 or racers.poll() is None:
+        while moved < 10 or racers.poll() is None:
             tip = repo.git("rev-parse", LEDGER)
             tree = repo.git("rev-parse", LEDGER + "^{tree}")
             new = repo.git("commit-tree", "-p", tip, "-m", f"git-{moved}", tree)
@@ -80,7 +80,7 @@ def test_racing_with_real_git(plain, repo):
                 check=False,
             )
         assert racers.wait(timeout=60) == 0, racers.stderr.read()
-    assert repo.git("rev-list", "--count", LEDGER) == str(1 + 90 + moved)
+    assert repo.git("rev-list", "--count", LEDGER) == str(1 + 45 + moved)
     repo.fsck()
 
 

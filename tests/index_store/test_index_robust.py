@@ -25,12 +25,17 @@ HERE = str(Path(__file__).parent)
 
 
 @pytest.fixture
-def filled(lab):
+def filled(make_repo, prepared):
     """A ledger of 400 runs with an index that is up to date."""
+    repo = make_repo("lab")
+    prepared(repo, "filled", lambda: fill(Lab(repo)))
+    return Lab(repo)
+
+
+def fill(lab):
     dice = Dice(3)
     lab.runs([dice.document(run_id) for run_id in {dice.run_id() for _ in range(400)}])
     lab.open().close()
-    return lab
 
 
 def check(lab):
@@ -233,7 +238,7 @@ def test_eight_processes_read_while_another_appends(lab, damage):
     if damage:
         lab.path.parent.mkdir(parents=True, exist_ok=True)
         lab.path.write_bytes(b"no database" * 1000)
-    children = [worker(lab, 6) for _ in range(8)]
+    children = [worker(lab, 4) for _ in range(8)]
     while any(child.poll() is None for child in children):
         lab.runs([dice.document(dice.run_id())])
         time.sleep(0.05)

@@ -72,13 +72,13 @@ options = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=1500, phases=[Phase.generate], **TIMES)
+@settings(max_examples=400, phases=[Phase.generate], **TIMES)
 @given(query=plain_queries, order=orders, more=options)
 def test_generated_queries(world, query, order, more):
     check(world, query, order, **more)
 
 
-@settings(max_examples=500, phases=[Phase.generate], **TIMES)
+@settings(max_examples=150, phases=[Phase.generate], **TIMES)
 @given(order=orders, more=options)
 def test_generated_orders_of_everything(world, order, more):
     check(world, None, order, **more)

@@ -282,7 +282,7 @@ NUMBERLIKE = st.one_of(
 )
 
 
-@settings(max_examples=3000, deadline=None, database=None)
+@settings(max_examples=1000, deadline=None, database=None)
 @given(NUMBERLIKE)
 def test_numbers_are_those_of_the_evaluator(text):
     try:

@@ -157,7 +157,7 @@ floats = hnp.arrays(np.float64, st.integers(0, 400), elements=st.floats(width=64
 
 
 @given(floats, st.integers(8, 60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_thinning_keeps_ends_extremes_and_gaps(values, limit):
     kept = thin(values, limit)
     assert len(kept) <= max(limit, 0)
@@ -174,7 +174,7 @@ def test_thinning_keeps_ends_extremes_and_gaps(values, limit):
 
 
 @given(floats, st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_sparkline_is_never_wider_than_asked_and_never_fails(values, width):
     line = sparkline(values, width)
     assert len(line) == min(width, len(values))

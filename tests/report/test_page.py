@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from hostile import CORPUS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_markdown import made, report
 
-from conftest import CORPUS
 from gml.tracking.report.page import MAX_CHARTS, MAX_PATCH_LINES, page
 from gml.tracking.report.svg import chart, scale
 
@@ -170,7 +170,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(st.lists(numbers, max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_axes_are_finite_and_few(values):
     axis = scale(values)
     assert 1 <= len(axis.ticks) <= 12
@@ -179,7 +179,7 @@ def test_axes_are_finite_and_few(values):
 
 
 @given(st.lists(st.tuples(st.integers(-(2**62), 2**62), st.floats()), max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_curve_can_be_drawn(points):
     points.sort(key=lambda point: point[0])
     steps = np.array([step for step, _ in points], np.int64)

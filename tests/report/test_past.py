@@ -90,7 +90,7 @@ def act(space, state, step):
 
 @given(st.lists(steps, min_size=1, max_size=9))
 @settings(
-    max_examples=50, deadline=None,
+    max_examples=25, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 def test_at_each_commit_there_is_exactly_what_was_known(repo, sequence):
@@ -131,7 +131,7 @@ def write(store, seconds, path, parents=()):
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_heads_of_a_moment_are_what_a_naive_walk_finds(repo, data):
     store = fresh(repo).store
     commits = [write(store, 100, "experiments/1.json")]

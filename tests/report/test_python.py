@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from hostile import CORPUS
 
-from conftest import CORPUS
 from gml.domain.errors import MissingPackageError, NotFoundError, UsageError
 from gml.index.query.errors import QueryError
 

@@ -138,7 +138,7 @@ def test_it_is_redrawn_on_a_terminal(training, repo, start):
     one.say("start forest")
     one.say("log loss 0.5 1")
     ours, theirs = pty.openpty()
-    child = start("ls", "--watch", "0.05", stdout=theirs, stderr=theirs, stdin=theirs)
+    child = start("ls", "--watch", "0.05", streams={"stdout": theirs, "stderr": theirs, "stdin": theirs})
     os.close(theirs)
     seen = bytearray()
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 ADA: Final = Identity("Ada Lovelace", "ada@example.org")
 LEDGER: Final = "refs/gml/ledger"
 PROCESSES: Final = 8
-UPDATES: Final = 50
+UPDATES: Final = 20
 ODD_NAMES: Final = (
     "refs/gml/inbox/host-1.local_a+b=c",
     "refs/heads/grün/été",
