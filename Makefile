@@ -14,8 +14,9 @@ setup:  ## Install gml and everything its development needs
 test:  ## Run the tests
 	$(PYTHON) -m pytest -m "not heavy"
 
-test-heavy:  ## Run the tests that are slow or need large packages
+test-heavy:  ## Run the tests that are slow or need large packages, and those with many generated examples
 	$(PYTHON) -m pytest -m heavy
+	HYPOTHESIS_PROFILE=thorough $(PYTHON) -m pytest -m "not heavy" tests/capture tests/domain tests/git tests/index tests/ledger
 
 compat:  ## Compare filters and orders with MLflow's own store, in an environment of its own (COMPAT_VENV)
 	$(PYTHON) -m venv $(COMPAT_VENV)
