@@ -40,7 +40,9 @@ class Source:
 _captured: dict[Path, tuple[float, str, Source]] = {}
 
 
-def capture_source(workspace: Workspace, command: Sequence[str] | None, *, kind: str = "LOCAL") -> Source:
+def capture_source(
+    workspace: Workspace, command: Sequence[str] | None, *, kind: str = "LOCAL", cwd: Path | None = None
+) -> Source:
     """Return what the `source` section of a run says, keeping the exact code alive on the code ref.
 
     Never raises because of the repository: what could not be captured is named under `error`.
@@ -49,11 +51,12 @@ def capture_source(workspace: Workspace, command: Sequence[str] | None, *, kind:
         workspace: the repository.
         command: the command line that is tracked; None for the running interpreter's own.
         kind: LOCAL, NOTEBOOK, PROJECT or JOB.
+        cwd: where the command runs, None for the current directory.
     """
     code = _code(workspace)
     argv = list(command) if command is not None else [sys.argv[0] if sys.argv else "", *sys.argv[1:]]
     facts: dict[str, Any] = {"type": kind, "name": _name(argv), "argv": _without_secrets(argv[:200])}
-    facts["cwd"] = _relative(Path.cwd(), workspace.store.location.worktree)
+    facts["cwd"] = _relative(cwd or Path.cwd(), workspace.store.location.worktree)
     identity = workspace.store.identity()
     if identity is not None:
         facts["author"] = f"{identity.name} <{identity.email}>"

@@ -52,6 +52,8 @@ class NewRun:
         environment: captured environment, None to capture this interpreter's own.
         start_time: milliseconds since the epoch, None for now.
         run_id: id to use, None for a new one.
+        cwd: where the command runs, None for the current directory.
+        facts: further keys of the `source` section.
     """
 
     experiment: str | None = None
@@ -66,6 +68,8 @@ class NewRun:
     environment: Mapping[str, Any] | None = None
     start_time: int | None = None
     run_id: str | None = None
+    cwd: Path | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def start_new(workspace: Workspace, new: NewRun) -> Recorder:
@@ -79,7 +83,7 @@ def start_new(workspace: Workspace, new: NewRun) -> Recorder:
     experiment_id, experiment = find_experiment(workspace, new)
     run_id = check_run_id(new.run_id) if new.run_id else next_id(workspace)
     name = check_run_name(new.name) if new.name is not None else made_up_name(run_id)
-    source = capture_source(workspace, new.command, kind=new.kind)
+    source = capture_source(workspace, new.command, kind=new.kind, cwd=new.cwd)
     environment = new.environment if new.environment is not None else capture_own_environment()
     header = {
         "run_id": run_id,
@@ -94,7 +98,7 @@ def start_new(workspace: Workspace, new: NewRun) -> Recorder:
         "inline_limit": workspace.settings.inline_limit,
         "start_time": new.start_time if new.start_time is not None else now_ms(),
     }
-    events: list[list[Any]] = [["set", "source", source.facts]]
+    events: list[list[Any]] = [["set", "source", source.facts | dict(new.facts)]]
     if environment:
         events.append(["env", dict(environment)])
     if new.parent:

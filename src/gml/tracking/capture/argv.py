@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, NamedTuple
 
+from gml.domain.errors import NotFoundError, UsageError
 from gml.tracking.capture.command import parse_command
 from gml.tracking.capture.keys import MAX_VALUE, clean_key, clean_value, is_number
 
-_OVERRIDE = re.compile(r"\+{0,2}([A-Za-z_][\w.\-/@: ]*)=(.*)", re.DOTALL)
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_OVERRIDE = re.compile(r"(\+{0,2}([A-Za-z_][\w.\-/@: ]*))=(.*)", re.DOTALL)
+_FALSE = frozenset({"false", "no", "off", "0"})
+_TRUE = frozenset({"true", "yes", "on", "1"})
+
+
+class _Setting(NamedTuple):
+    """One place of a command line that sets a param.
+
+    Attributes:
+        name: as it is written, without dashes.
+        start: position of its first word.
+        end: position after its last word.
+        head: what stands before the value in the first word where both share one (`--lr=`, `+lr=`), else
+            the option's own word.
+        glued: whether head and value share a word.
+        values: none for a flag.
+    """
+
+    name: str
+    start: int
+    end: int
+    head: str
+    glued: bool
+    values: list[str]
 
 
 def params_from_argv(argv: list[str]) -> dict[str, str]:
@@ -28,21 +56,76 @@ def params_from_argv(argv: list[str]) -> dict[str, str]:
         {'lr': '0.1', 'amp': 'true', 'model.depth': '4'}
     """
     found: dict[str, list[str]] = {}
-    words = parse_command(argv).arguments
+    for setting in _settings(parse_command(argv).arguments):
+        key = clean_key(setting.name)
+        if key is not None:
+            # A flag has no value that could be a secret.
+            values = [clean_value(key, value) for value in setting.values] if setting.values else ["true"]
+            found.setdefault(key, []).extend(values)
+    return {key: ",".join(values)[:MAX_VALUE] for key, values in found.items()}
+
+
+def with_param(argv: Sequence[str], key: str, value: str) -> list[str]:
+    """Return a command line that sets a param to another value, in the way in which it was set.
+
+    A list of values (`--layers 64 32`) takes a comma-separated text; an option that is repeated keeps its
+    place and its first form; a flag is kept for `true` and taken away for `false`.
+
+    Raises:
+        NotFoundError: the command line does not set this param.
+        UsageError: it is a flag, and the value is neither true nor false.
+
+    Example:
+        >>> with_param(["python", "train.py", "--lr=0.1", "--layers", "64", "32"], "layers", "8,4")
+        ['python', 'train.py', '--lr=0.1', '--layers', '8', '4']
+    """
+    words = list(argv)
+    arguments = parse_command(words).arguments
+    first = len(words) - len(arguments)
+    # `env -S` hides words within a word: there the arguments are no words of the command line.
+    spots = (
+        [s for s in _settings(arguments) if clean_key(s.name) == key] if words[first:] == arguments else []
+    )
+    if not spots:
+        raise NotFoundError(f"the command line does not set {key!r}")
+    for spot in reversed(spots[1:]):
+        del arguments[spot.start : spot.end]
+    spot = spots[0]
+    arguments[spot.start : spot.end] = _written(spot, spots, value)
+    return words[:first] + arguments
+
+
+def _written(spot: _Setting, spots: list[_Setting], value: str) -> list[str]:
+    if not spot.values:
+        if value.lower() not in _TRUE | _FALSE:
+            raise UsageError(f"{spot.head} is a flag, it cannot be {value!r}", hint="use true or false")
+        return [spot.head] if value.lower() in _TRUE else []
+    if len(spots) > 1:
+        parts = [[f"{spot.head}{v}"] if spot.glued else [spot.head, v] for v in value.split(",")]
+        return [word for part in parts for word in part]
+    if spot.glued:
+        return [f"{spot.head}{value}"]
+    values = value.split(",")
+    several = len(spot.values) > 1 or (is_number(spot.values[0]) and all(map(is_number, values)))
+    return [spot.head, *(values if several else [value])]
+
+
+def _settings(words: list[str]) -> Iterator[_Setting]:
     position = 0
     while position < len(words):
         word = words[position]
+        start = position
         position += 1
         if word == "--":
-            break
+            return
         if _is_option(word):
             name, equals, value = word.lstrip("-").partition("=")
             values = [value] if equals else _values_at(words, position)
             position += 0 if equals else len(values)
-            _add(found, name, values)
-        elif (match := _OVERRIDE.fullmatch(word)) is not None and "//" not in match[1]:
-            _add(found, match[1], [match[2]])
-    return {key: ",".join(values)[:MAX_VALUE] for key, values in found.items()}
+            head = word[: len(word) - len(value)] if equals else word
+            yield _Setting(name, start, position, head, bool(equals), values)
+        elif (match := _OVERRIDE.fullmatch(word)) is not None and "//" not in match[2]:
+            yield _Setting(match[2], start, position, f"{match[1]}=", True, [match[3]])
 
 
 def _is_option(word: str) -> bool:
@@ -61,12 +144,3 @@ def _values_at(words: list[str], position: int) -> list[str]:
         while end < len(words) and is_number(words[end]):
             end += 1
     return words[position:end]
-
-
-def _add(found: dict[str, list[str]], name: str, values: list[str]) -> None:
-    key = clean_key(name)
-    if key is None:
-        return
-    # A flag has no value that could be a secret.
-    fit = [clean_value(key, value) for value in values] if values else ["true"]
-    found.setdefault(key, []).extend(fit)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +60,7 @@ class Launch:
         captures: patterns of metrics in its output.
         system: sample CPU, memory and GPU while it runs; seconds between samples, 0 for not.
         keep_output: keep stdout and stderr as artifacts.
+        variables: environment variables for the command, besides those of the workspace.
     """
 
     command: Sequence[str]
@@ -72,6 +73,32 @@ class Launch:
     captures: Sequence[str] = ()
     system: float = 0.0
     keep_output: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cwd(self) -> Path:
+        """Where the command runs."""
+        return self.new.cwd or Path.cwd()
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Environment variables that are set for the command, those of the workspace left out."""
+        return {**({} if self.new.cwd is None else {"PWD": str(self.new.cwd)}), **self.variables}
+
+    def options(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as the record keeps it: a rerun needs the same."""
+        found = {
+            "artifacts": list(self.artifacts),
+            "metrics_files": list(self.metrics_files),
+            "params_files": list(self.params_files),
+            "captures": list(self.captures),
+            "params": sorted(self.new.params),
+            "argv_params": None if self.argv_params else False,
+            "automatic_files": None if self.automatic_files else False,
+            "keep_output": None if self.keep_output else False,
+            "system": self.system or None,
+        }
+        return {key: value for key, value in found.items() if value not in (None, [])}
 
 
 class CommandNotFoundError(NotFoundError):
@@ -112,18 +139,18 @@ def run_command(workspace: Workspace, launch: Launch) -> Outcome:
         CommandNotFoundError: there is no such command; nothing was recorded.
         GmlError: the run could not be started; the command was not run.
     """
-    executable = _find(launch.command[0], workspace.environ)
+    executable = _find(launch.command[0], {**workspace.environ, **launch.environ}, launch.cwd)
     patterns = [MetricPattern(text) for text in launch.captures]
     recorder = _start(workspace, launch)
     started = time.monotonic()
     with ExitStack() as cleanup:
         watched = WatchedFiles(
-            recorder, Path.cwd(), launch.metrics_files, launch.params_files, automatic=launch.automatic_files
+            recorder, launch.cwd, launch.metrics_files, launch.params_files, automatic=launch.automatic_files
         )
         relays = _relays(recorder, launch, patterns)
         signals = cleanup.enter_context(_signals(relays))
         try:
-            child = _spawn(executable, launch.command, recorder, workspace, relays)
+            child = _spawn(executable, launch, recorder, workspace, relays)
         except OSError as error:
             recorder.append(["set", "process", {"error": str(error)}])
             recorder.end(FAILED)
@@ -137,11 +164,11 @@ def run_command(workspace: Workspace, launch: Launch) -> Outcome:
     return Outcome(recorder.run_id, name, status, code, time.monotonic() - started)
 
 
-def _find(program: str, environ: Mapping[str, str]) -> str:
-    found = shutil.which(program, path=environ.get("PATH"))
+def _find(program: str, environ: Mapping[str, str], cwd: Path) -> str:
+    path = cwd / program
+    found = shutil.which(path if os.sep in program else program, path=environ.get("PATH"))
     if found is not None:
         return found
-    path = Path(program)
     if path.exists() and os.sep in program:
         hint = f"chmod +x {program}" if path.is_file() else "it is a directory"
         raise CommandNotExecutableError(f"cannot run {program}: not executable", hint=hint)
@@ -160,17 +187,20 @@ def _start(workspace: Workspace, launch: Launch) -> Recorder:
     from gml.tracking.capture.interpreter import interpreter_of
 
     argv = list(launch.command)
+    environ = {**workspace.environ, **launch.environ}
     params = dict(params_from_argv(argv)) if launch.argv_params else {}
     try:
-        python = interpreter_of(argv, workspace.environ)
+        python = interpreter_of(argv, environ, launch.cwd)
         environment: dict[str, Any] | None = capture_environment(
-            workspace.environ, Path.cwd(), python=python, cache_dir=workspace.state_dir / "cache" / "python"
+            environ, launch.cwd, python=python, cache_dir=workspace.state_dir / "cache" / "python"
         )
     except (GmlError, OSError, ValueError) as error:
         log.warning("gml: the environment could not be captured (%s)", error)
         environment = {}
+    options = launch.options()
     new = replace(
         launch.new, params=params | dict(launch.new.params), command=argv, environment=environment,
+        facts={**({"launch": options} if options else {}), **launch.new.facts},
         parent=launch.new.parent or workspace.environ.get(ENV_RUN_ID) or workspace.environ.get(ENV_ACTIVE),
     )  # fmt: skip
     return start_new(workspace, new)
@@ -201,9 +231,9 @@ def _relays(recorder: Recorder, launch: Launch, patterns: list[MetricPattern]) -
 
 
 def _spawn(
-    executable: str, command: Sequence[str], recorder: Recorder, workspace: Workspace, relays: list[Relay]
+    executable: str, launch: Launch, recorder: Recorder, workspace: Workspace, relays: list[Relay]
 ) -> subprocess.Popen[bytes]:
-    environ = dict(workspace.environ)
+    environ = {**workspace.environ, **launch.environ}
     environ[ENV_RUN_ID] = recorder.run_id
     environ[ENV_JOURNAL] = str(recorder.path.parent)
     environ.pop(ENV_ACTIVE, None)
@@ -211,8 +241,9 @@ def _spawn(
     environ["GML_REPO"] = str(where.worktree or where.git_dir)
     try:
         return subprocess.Popen(
-            list(command),
+            list(launch.command),
             executable=executable,
+            cwd=launch.new.cwd,
             stdout=relays[0].child_end,
             stderr=relays[-1].child_end,
             env=environ,
@@ -355,7 +386,7 @@ def _finish(recorder: Recorder, launch: Launch, watched: WatchedFiles, returncod
 
     try:
         watched.finish()
-        collect_artifacts(recorder, Path.cwd(), launch.artifacts)
+        collect_artifacts(recorder, launch.cwd, launch.artifacts)
         process: dict[str, Any] = {"exit_code": returncode}
         if returncode < 0:
             process = {"signal": signal.Signals(-returncode).name}
