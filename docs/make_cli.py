@@ -46,6 +46,7 @@ Environment variables win over `git config`, which wins over the default.
 | `gml.artifacts.store` | | `gml/cas` in the git directory | folder or fsspec URL of the artifact store |
 | `gml.namespace` | | `gml` | middle part of the refs |
 | | `GML_JOURNAL_DIR` | `gml/journal` in the git directory | where live runs keep their journals |
+| | `GML_CACHE_DIR` | `gml` in `~/.cache` or XDG_CACHE_HOME | environments and clones that can be made again |
 | | `GML_USER` | the login name | who starts runs |
 | | `GML_RUN_ID`, `MLFLOW_RUN_ID` | | the run that this process belongs to; `gml log` sets it |
 | | `GML_ACTIVE_RUN`, `GML_JOURNAL` | | set for child processes: the run and its journal |

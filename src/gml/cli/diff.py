@@ -99,7 +99,7 @@ def diff_command(
         if as_json:
             emit_json(result)
         else:
-            _print(result, runs[0], runs[1], stat)
+            print_diff(result, runs[0], runs[1], stat=stat)
 
 
 def _write_page(report: Report, html: str) -> None:
@@ -145,7 +145,8 @@ def _many_cells(name: str, values: Sequence[Any]) -> list[str]:
     return ["-" if value is None else _text(name, value) for value in values]
 
 
-def _print(result: dict[str, Any], a: Run, b: Run, stat: bool) -> None:
+def print_diff(result: dict[str, Any], a: Run, b: Run, *, stat: bool) -> None:
+    """Print the differences of two runs, as `compare_runs` returns them."""
     click.echo(f"a  {_label(a)}\nb  {_label(b)}")
     same = []
     for name in ("params", "metrics", "curves", "inputs", "tags", "environment", "artifacts"):

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "gml-throwaway-"
 _NAME = re.compile(PREFIX + r"(\d+)-[0-9a-f]{8}")
+_VERBS: Final = frozenset({"worktree", "checkout", "clean", "read-tree", "reset", "apply"})
 _OFF: Final = (
     "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "submodule.recurse=false",
-    "-c", "advice.detachedHead=false", "-c", "gc.auto=0",
+    "-c", "advice.detachedHead=false", "-c", "gc.auto=0", "-c", "checkout.workers=0",
 )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ class Checkout:
         self._environ = plain_environ(store.environ)
         self.path = path
         self._made = False
+        self._kept = False
 
     def switch(self, commit: str) -> Path:
         """Check a commit out, exactly: what an earlier commit's command left behind is removed.
@@ -60,6 +62,40 @@ class Checkout:
             self._run(*here, "clean", "-ffdxq")
         return self.path
 
+    def place(self, commit: str, tree: str) -> Path:
+        """Check a tree out, with HEAD on a commit: what differs between them is uncommitted there.
+
+        To be called once, instead of `switch`.
+
+        Raises:
+            RepositoryError: git could not check it out.
+        """
+        self._made = True
+        self._run("--git-dir", str(self._common_dir), "worktree", "add", "-q", "--detach",
+                  "--no-checkout", str(self.path), commit)  # fmt: skip
+        here = ("-C", str(self.path))
+        self._run(*here, "read-tree", "-u", "--reset", tree)
+        self._run(*here, "reset", "-q", "--mixed")
+        return self.path
+
+    def apply(self, patch: Path) -> None:
+        """Apply a patch file to the checked-out files, and to nothing else.
+
+        Raises:
+            RepositoryError: it does not fit.
+        """
+        self._run("-C", str(self.path), "apply", "--whitespace=nowarn", str(patch))
+
+    def keep(self, target: Path) -> Path:
+        """Move the work tree to a place of the user's, where it stays; `git worktree remove` ends it.
+
+        Raises:
+            RepositoryError: git could not move it, such as over existing files.
+        """
+        self._run("--git-dir", str(self._common_dir), "worktree", "move", str(self.path), str(target))
+        self._kept = True
+        return target
+
     def _run(self, *args: str) -> None:
         done = subprocess.run(
             [self._git, *_OFF, *args],
@@ -67,13 +103,14 @@ class Checkout:
             cwd=self._common_dir, start_new_session=True,
         )  # fmt: skip
         if done.returncode:
-            verb = next((a for a in args if a in {"worktree", "checkout", "clean"}), "")
+            verb = next((a for a in args if a in _VERBS), "")
             raise RepositoryError(f"git {verb} failed: {reason(done.stderr)}", hint="see `git worktree list`")
 
     def remove(self) -> None:
         """Remove the work tree and what git knows of it."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
-        _forget(self._common_dir, self.path.name)
+        if not self._kept:
+            _forget(self._common_dir, self.path.name)
 
 
 def plain_environ(environ: Mapping[str, str]) -> dict[str, str]:

@@ -83,9 +83,8 @@ def with_param(argv: Sequence[str], key: str, value: str) -> list[str]:
     arguments = parse_command(words).arguments
     first = len(words) - len(arguments)
     # `env -S` hides words within a word: there the arguments are no words of the command line.
-    spots = (
-        [s for s in _settings(arguments) if clean_key(s.name) == key] if words[first:] == arguments else []
-    )
+    plain = words[first:] == arguments
+    spots = [s for s in _settings(arguments) if clean_key(s.name) == key] if plain else []
     if not spots:
         raise NotFoundError(f"the command line does not set {key!r}")
     for spot in reversed(spots[1:]):

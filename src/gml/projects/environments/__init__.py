@@ -1,0 +1,1 @@
+"""Environments of Python code: what is asked for, and building it once for everybody who asks the same."""
