@@ -6,6 +6,7 @@ import fsspec
 import pytest
 
 from gml.cas.local import LocalStore
+from gml.cas.names import Kind, stored_name
 from gml.cas.port import BlobStore, relative_name
 from gml.cas.store import FsspecStore
 from gml.domain.errors import StorageError
@@ -19,7 +20,9 @@ class TestLocalStore(BlobStoreSuite):
 
     def overwrite(self, store, digest, data):
         path = store.root / relative_name(digest)
-        path.unlink()
+        for other in (path, path.with_suffix(".zst"), store.root / stored_name(Kind.RECIPE, digest)):
+            other.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
 

@@ -1,47 +1,51 @@
-"""Blobs in a local folder: plain files that `sha256sum`, `cp` and `rsync` understand.
+"""The store in a local folder: plain files that `sha256sum`, `cat` and `rsync` understand.
 
-sha256/ab/ab12...   the objects, read-only, each the exact content that its name promises
-tmp/                what is being written; never read, safe to empty when nothing is running
+docs/format.md describes the folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-import secrets
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from gml.cas.port import Blob, check_digest, relative_name
-from gml.cas.transfer import (
-    SourceFile,
-    copy_hashing,
-    make_directory,
-    missing,
-    put_each,
-    receive_file,
-    storage_errors,
-    verified,
-    write_all,
-)
-from gml.domain.errors import CorruptError
-from gml.fs import fsync_directory
+from gml.cas.check import mismatch
+from gml.cas.compression import compress
+from gml.cas.large import LargePut
+from gml.cas.named_files import NamedFiles
+from gml.cas.names import Kind, stored_name
+from gml.cas.packs import PackWriter
+from gml.cas.port import CHUNK, SMALL, Blob, check_digest
+from gml.cas.reading import ChunkReader, contents, copy_out, locate
+from gml.cas.shelf import Reliance, Shelf, size_of
+from gml.cas.staging import Names
+from gml.cas.transfer import SourceError, SourceFile, receive, storage_errors, verified
+from gml.domain.errors import CorruptError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from gml.cas.catalog import Catalog
+    from gml.cas.reading import Located
     from gml.domain.errors import GmlError
 
-_OBJECT_MODE = 0o444
+LARGE: Final = 16 << 20
+"""Bytes from which on a file is split into chunks."""
+
+PACKED: Final = 1 << 20
+"""Bytes up to which files that are put together go into packs."""
 
 
-class LocalStore:
-    """A `BlobStore` in a folder of a local or mounted file system.
+class LocalStore(NamedFiles):
+    """A `BlobStore` and a `NameStore` in a folder of a local or mounted file system.
 
     Args:
         root: the folder; it is made by the first put.
+        cache: a folder on this machine for derived data; within `root` if there is none.
 
     Example:
         >>> store = LocalStore(Path("/tmp/blobs"))
@@ -49,91 +53,131 @@ class LocalStore:
         b'hello'
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
         self.root = Path(root)
-        self._objects = self.root / "sha256"
-        self._staging = self.root / "tmp"
-        self._ready = False
+        super().__init__(Shelf(self.root, cache or self.root / "cache"))
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self.root)!r})"
 
-    def put_file(self, path: str | os.PathLike[str]) -> Blob:
-        """Store the content of a file; see `BlobStore.put_file`."""
-        with SourceFile(path) as source:
-            return self._put(source.read, lambda blob: source.check(blob.size))
+    @property
+    def catalog(self) -> Catalog:
+        """Derived data: where the blobs of packs are, what remotes hold."""
+        return self._shelf.catalog
+
+    def put_file(self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None) -> Blob:
+        """Store the content of a file; see `BlobStore.put_file`.
+
+        A file that was stored before and has the same size, times and inode is not read again.
+        """
+        (done,) = self._put_files([path], progress)
+        if isinstance(done, Blob):
+            return done
+        raise done
 
     def put_files(
         self, paths: Sequence[str | os.PathLike[str]], progress: Callable[[int], object] | None = None
     ) -> list[Blob | GmlError]:
         """Store the content of many files; see `BlobStore.put_files`."""
-        return put_each(self, paths, progress)
+        return self._put_files(paths, progress)
 
     def put_bytes(self, data: bytes) -> Blob:
         """Store bytes that are in memory."""
         return self.put_stream(io.BytesIO(data))
 
     def put_stream(self, stream: BinaryIO) -> Blob:
-        """Store everything from the position of a binary file object to its end."""
-        return self._put(stream.read, None)
+        """Store everything from the position of a binary file object to its end.
+
+        An error of the stream itself passes through here as an error of this store.
+        """
+        names = Names()
+        with storage_errors(f"write {self.root}"):
+            head = _read_up_to(stream.read, LARGE)
+            if len(head) < LARGE:
+                blob = self._put_small(head, names)
+            else:
+                reader = _Joined(head, stream.read)
+                del head
+                blob = self._put_large(reader.readinto, names, None, None)
+            names.sync()
+            return blob
 
     def open(self, digest: str) -> BinaryIO:
-        """Return a verified readable file object; see `BlobStore.open`."""
-        path = self._path(digest)
+        """Return a verified readable file object; see `BlobStore.open`.
+
+        A blob made of chunks can be seeked, however large it is.
+        """
+        place = str(self.root)
         with storage_errors(f"read {self.root}"):
-            try:
-                file = path.open("rb", buffering=0)
-            except FileNotFoundError as error:
-                raise missing(digest, str(self.root)) from error
-            size = os.fstat(file.fileno()).st_size
-        return verified(file, digest, size, str(self.root))
+            located = self._locate(digest)
+            if 0 <= located.size <= SMALL:
+                return io.BytesIO(_whole(located))
+            part = located.parts[0]
+            if located.recipe:
+                return io.BufferedReader(self._chunk_reader(located), CHUNK)
+            if part.length != part.size:
+                return verified(_pieces(contents(located)), digest, 1 << 62, place)
+            file = part.path.open("rb", buffering=0)
+            if part.offset == 0:
+                return verified(file, digest, os.fstat(file.fileno()).st_size, place)
+            file.close()
+            return verified(_pieces(contents(located)), digest, located.size, place)
 
     def read(self, digest: str) -> bytes:
         """Return the whole content, verified."""
-        with self.open(digest) as file:
-            return file.read()
+        with storage_errors(f"read {self.root}"):
+            return _whole(self._locate(digest))
 
-    def get_file(self, digest: str, target: Path) -> None:
+    def get_file(self, digest: str, target: Path, progress: Callable[[int], object] | None = None) -> None:
         """Write a blob to `target` by way of a temporary name; see `BlobStore.get_file`."""
-        with self.open(digest) as source:
-            receive_file(source, target)
+        with storage_errors(f"read {self.root}"):
+            located = self._locate(digest)
+        receive(lambda out: copy_out(located, out, progress), target)
+        if located.recipe:
+            self._trust_recipe(digest)
 
     def contains(self, digest: str) -> bool:
-        """Whether there is an object of this name."""
-        path = self._path(digest)
+        """Whether there is a blob of this name; of a large file, whether its recipe is there."""
+        check_digest(digest)
         with storage_errors(f"read {self.root}"):
-            return _size_of(path) is not None
+            return self._has(digest) or self._has_after_refresh(digest)
 
     def size(self, digest: str) -> int:
-        """Return the stored length in bytes."""
-        path = self._path(digest)
+        """Return the length of the content in bytes."""
         with storage_errors(f"read {self.root}"):
-            size = _size_of(path)
-        if size is None:
-            raise missing(digest, str(self.root))
-        return size
+            located = self._locate(digest)
+            return located.size if located.size >= 0 else sum(map(len, contents(located)))
 
     def delete(self, digest: str) -> None:
-        """Remove a blob; one that is not here is no error."""
-        path = self._path(digest)
-        with storage_errors(f"delete in {self.root}"), suppress(FileNotFoundError):
-            path.unlink()
+        """Remove a blob; one that is not here is no error.
+
+        The chunks of a large file stay until `gml artifacts gc`, other files may share them. A blob
+        in a pack costs writing the rest of the pack again.
+        """
+        check_digest(digest)
+        with storage_errors(f"delete in {self.root}"):
+            for kind in (Kind.RECIPE, Kind.BLOB, Kind.COMPRESSED):
+                self._unlink(stored_name(kind, digest))
+            self.catalog.refresh()
+            for place in self.catalog.find(digest):
+                self.repack(place.pack, lambda kept: kept != digest)
 
     def digests(self) -> Iterator[str]:
-        """Yield the digest of every stored object, sorted."""
-        for prefix in self._names(self._objects):
-            for name in self._names(self._objects / prefix):
-                # Whatever else lies here (an editor's backup, a file manager's index) is not ours.
-                if name[:2] == prefix and len(name) == 64 and set(name) <= set("0123456789abcdef"):
-                    yield name
+        """Yield the digest of everything that can be read, sorted: files, and chunks in packs."""
+        with storage_errors(f"list {self.root}"):
+            self.catalog.refresh()
+            found = set(self.catalog.digests())
+        for folder in ("sha256", "recipes"):
+            found.update(stored.name.rpartition("/")[2].removesuffix(".zst") for stored in self.names(folder))
+        yield from sorted(found)
 
     def verify(self, digest: str) -> bool:
-        """Read a whole object and say whether it matches its digest."""
-        try:
-            with self.open(digest) as file:
-                copy_hashing(file.read, None)
-        except CorruptError:
-            return False
+        """Read a whole blob and say whether it matches its digest."""
+        with storage_errors(f"read {self.root}"):
+            try:
+                copy_out(self._locate(digest), None)
+            except CorruptError:
+                return False
         return True
 
     def sweep_staging(self, min_age_seconds: float = 86_400.0) -> int:
@@ -144,64 +188,204 @@ class LocalStore:
         """
         oldest = time.time() - min_age_seconds
         deleted = 0
-        for name in self._names(self._staging):
-            path = self._staging / name
-            with storage_errors(f"delete in {self.root}"), suppress(FileNotFoundError):
-                if path.stat().st_mtime <= oldest:
-                    path.unlink()
-                    deleted += 1
+        with storage_errors(f"delete in {self.root}"), suppress(FileNotFoundError, NotADirectoryError):
+            for path in (self.root / "tmp").iterdir():
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime <= oldest:
+                        path.unlink()
+                        deleted += 1
         return deleted
 
-    def _path(self, digest: str) -> Path:
-        return self.root / relative_name(digest)
+    def _locate(self, digest: str) -> Located:
+        check_digest(digest)
+        located = locate(self._shelf, digest)
+        _note_use(located)
+        return located
 
-    def _names(self, folder: Path) -> list[str]:
-        with storage_errors(f"list {self.root}"):
-            try:
-                return sorted(os.listdir(folder))  # noqa: PTH208 - names are wanted, not 100,000 Path objects
-            except (FileNotFoundError, NotADirectoryError):
-                return []
+    def _chunk_reader(self, located: Located) -> ChunkReader:
+        digest = located.digest
+        stamp = self._shelf.recipe_stamp(digest)
+        return ChunkReader(
+            located,
+            str(self.root),
+            verified=self.catalog.recipe_verified(digest, stamp),
+            on_verified=lambda: self.catalog.remember_recipe(digest, stamp),
+        )
 
-    def _put(self, read: Callable[[int], bytes], check: Callable[[Blob], None] | None) -> Blob:
-        """Stage, hash while writing, sync, rename.
+    def _trust_recipe(self, digest: str) -> None:
+        with suppress(OSError):
+            self.catalog.remember_recipe(digest, self._shelf.recipe_stamp(digest))
 
-        An OSError of the caller's own stream passes through here as an error of this store; only
-        `SourceFile` knows how to say better what failed.
-        """
-        with storage_errors(f"write {self.root}"), self._staged() as (staged, out):
-            blob = copy_hashing(read, lambda piece: write_all(out, piece))
-            if check is not None:
-                check(blob)
-            target = self._path(check_digest(blob.digest))
-            if _size_of(target) != blob.size:
-                os.fchmod(out.fileno(), _OBJECT_MODE)
-                os.fsync(out.fileno())
-                target.parent.mkdir(parents=True, exist_ok=True)
-                # Replacing is put-if-absent here: what is replaced has the same content, or is broken.
-                staged.replace(target)
-            # Also when the object was there: the writer that made it may not have come this far yet.
-            fsync_directory(target.parent)
-            fsync_directory(self._objects)
-            return blob
+    def _has(self, digest: str) -> bool:
+        return (
+            self._shelf.loose(digest) is not None
+            or size_of(self._shelf.path(Kind.RECIPE, digest)) is not None
+            or self._shelf.place(digest) is not None
+        )
 
-    @contextmanager
-    def _staged(self) -> Iterator[tuple[Path, io.FileIO]]:
-        if not self._ready or not self._staging.is_dir():
-            make_directory(self._staging)
-            make_directory(self._objects)
-            self._ready = True
-        path = self._staging / f"{os.getpid()}-{secrets.token_hex(8)}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with io.FileIO(descriptor, "wb") as out:
-                yield path, out
-        finally:
-            with suppress(FileNotFoundError):
-                path.unlink()
+    def _has_after_refresh(self, digest: str) -> bool:
+        self.catalog.refresh()
+        return self._shelf.place(digest) is not None
+
+    def _put_files(
+        self, paths: Sequence[str | os.PathLike[str]], progress: Callable[[int], object] | None
+    ) -> list[Blob | GmlError]:
+        names = Names()
+        since = time.time_ns()
+        read: list[tuple[os.stat_result, str]] = []
+        done: list[Blob | GmlError] = []
+        with storage_errors(f"write {self.root}"):
+            self.catalog.refresh()
+            reliance = Reliance(self._shelf, names)
+            here: dict[str, int] = {}
+            with PackWriter(self._shelf.staging, names, self.catalog.add_pack) as packs:
+                for path in paths:
+                    try:
+                        with SourceFile(path) as source:
+                            blob = self._put_one(
+                                source, names, reliance, packs, here, len(paths) > 1, progress
+                            )
+                            read.append((source.facts, blob.digest))
+                            done.append(blob)
+                    except (NotFoundError, UsageError, SourceError) as error:
+                        done.append(error)
+                packs.finish()
+            names.sync()
+            self.catalog.remember_files(read, since)
+        return done
+
+    def _put_one(
+        self,
+        source: SourceFile,
+        names: Names,
+        reliance: Reliance,
+        packs: PackWriter,
+        here: dict[str, int],
+        many: bool,
+        progress: Callable[[int], object] | None,
+    ) -> Blob:
+        facts = source.facts
+        known = self.catalog.recall_file(facts)
+        if known is not None and self._rely(reliance, *known):
+            if progress is not None:
+                progress(known[1])
+            return Blob(*known)
+        if facts.st_size >= LARGE:
+            return self._put_large(source.readinto, names, progress, source.check)
+        data = _read_up_to(source.read, LARGE)
+        source.check(len(data))
+        if progress is not None:
+            progress(len(data))
+        if not many or len(data) > PACKED:
+            return self._put_small(data, names)
+        digest = hashlib.sha256(data).hexdigest()
+        if here.get(digest) != len(data) and not self._rely(reliance, digest, len(data)):
+            here[digest] = len(data)
+            packs.add(digest, compress(data) or data, len(data))
+        return Blob(digest, len(data))
+
+    def _rely(self, reliance: Reliance, digest: str, size: int) -> bool:
+        return (
+            reliance.on_blobs([digest]).get(digest) == size
+            or reliance.on_loose(digest) == size
+            or reliance.on_recipe(digest) == size
+        )
+
+    def _put_small(self, data: bytes, names: Names) -> Blob:
+        """Store a blob as a file of its own."""
+        digest = hashlib.sha256(data).hexdigest()
+        if not self._rely(Reliance(self._shelf, names), digest, len(data)):
+            made = compress(data)
+            kind = Kind.BLOB if made is None else Kind.COMPRESSED
+            path = self._shelf.path(kind, digest)
+            # Replacing is put-if-absent here: what is replaced has the same content, or is broken.
+            self._shelf.staging.write(data if made is None else made, path)
+            if made is not None:
+                # A broken plain one would be found first.
+                self._unlink(stored_name(Kind.BLOB, digest))
+            names.add(path)
+        return Blob(digest, len(data))
+
+    def _put_large(
+        self,
+        readinto: Callable[[memoryview], int],
+        names: Names,
+        progress: Callable[[int], object] | None,
+        check: Callable[[int], object] | None,
+    ) -> Blob:
+        # Packs of its own: what was read of a file that turns out to have changed is thrown away.
+        with PackWriter(self._shelf.staging, names, self.catalog.add_pack) as packs:
+            return LargePut(self._shelf, names, packs).put(readinto, progress, check)
 
 
-def _size_of(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
+def _note_use(located: Located) -> None:
+    """Give what is read the time of now as its time of access: what was not used for long goes first."""
+    now = time.time_ns()
+    for path in {part.path for part in located.parts}:
+        with suppress(OSError):
+            os.utime(path, ns=(now, path.stat().st_mtime_ns))
+
+
+def _whole(located: Located) -> bytes:
+    data = b"".join(contents(located))
+    if hashlib.sha256(data).hexdigest() != located.digest:
+        raise mismatch(f"blob {located.digest[:12]}")
+    return data
+
+
+def _read_up_to(read: Callable[[int], bytes], limit: int) -> bytes:
+    """Read until the end or until there are `limit` bytes or a few more."""
+    pieces = []
+    size = 0
+    while size < limit and (piece := read(CHUNK)):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+class _Joined:
+    """What was read already, then the rest of a stream."""
+
+    def __init__(self, head: bytes, read: Callable[[int], bytes]) -> None:
+        self._kept = head
+        self._at = 0
+        self._read = read
+
+    def readinto(self, view: memoryview) -> int:
+        if self._at == len(self._kept):
+            self._kept, self._at = self._read(min(len(view), CHUNK)), 0
+        # Some streams give more than they were asked for.
+        piece = memoryview(self._kept)[self._at : self._at + len(view)]
+        self._at += len(piece)
+        view[: len(piece)] = piece
+        return len(piece)
+
+
+def _pieces(pieces: Iterator[bytes]) -> BinaryIO:
+    return io.BufferedReader(_Pieces(pieces), CHUNK)
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        if not self._rest:
+            self._rest = next((piece for piece in self._pieces if piece), b"")
+        piece = self._rest[: len(buffer)]
+        self._rest = self._rest[len(piece) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+        super().close()

@@ -105,6 +105,10 @@ def put_each(
 class SourceFile:
     """A regular file opened for a put, which can tell whether it changed while it was read.
 
+    Attributes:
+        path: where it is.
+        facts: what the system said of it when it was opened.
+
     Raises:
         NotFoundError: there is no such file.
         UsageError: it is not a regular file.
@@ -119,8 +123,8 @@ class SourceFile:
                 descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise NotFoundError(f"cannot store {self.path}: there is no such file") from error
-            self._before = os.fstat(descriptor)
-        if not stat.S_ISREG(self._before.st_mode):
+            self.facts = os.fstat(descriptor)
+        if not stat.S_ISREG(self.facts.st_mode):
             os.close(descriptor)
             raise UsageError(f"cannot store {self.path}: it is not a regular file")
         self._file = io.FileIO(descriptor, "rb")
@@ -136,6 +140,11 @@ class SourceFile:
         with source_errors(f"read {self.path}"):
             return self._file.read(size)
 
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill a buffer as far as possible and return how far, 0 at the end."""
+        with source_errors(f"read {self.path}"):
+            return self._file.readinto(buffer)
+
     def rewind(self) -> None:
         """Go back to the first byte."""
         self._file.seek(0)
@@ -144,7 +153,7 @@ class SourceFile:
         """Raise unless exactly `size` bytes were there from opening until now, untouched."""
         with source_errors(f"read {self.path}"):
             now = os.fstat(self._file.fileno())
-        before = self._before
+        before = self.facts
         if (now.st_size, now.st_mtime_ns, size) != (before.st_size, before.st_mtime_ns, before.st_size):
             raise SourceError(
                 f"{self.path} changed while it was read ({before.st_size} bytes before, {now.st_size} after)",
@@ -231,11 +240,19 @@ def make_directory(path: Path) -> None:
 
 
 def receive_file(source: BinaryIO, target: Path) -> None:
-    """Write `source`, which verifies itself at its end, to `target` by way of a temporary name.
+    """Write `source`, which verifies itself at its end, to `target`; see `receive`."""
+    receive(lambda out: copy_hashing(source.read, lambda piece: write_all(out, piece)), target)
+
+
+def receive(fill: Callable[[io.FileIO], object], target: Path) -> None:
+    """Make a file by way of a temporary name, so that it appears only when it is whole and synced.
+
+    Args:
+        fill: writes the content and raises if it is not right.
+        target: the final name; what is there is replaced, or left as it was on any error.
 
     Raises:
-        StorageError: the target cannot be written; it is left as it was.
-        CorruptError: from `source`; the target is left as it was.
+        StorageError: the target cannot be written.
     """
     target = Path(target)
     # A short name of its own: the target's may already be as long as the file system allows.
@@ -245,7 +262,7 @@ def receive_file(source: BinaryIO, target: Path) -> None:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             with io.FileIO(descriptor, "wb") as out:
-                copy_hashing(source.read, lambda piece: write_all(out, piece))
+                fill(out)
                 os.fsync(out.fileno())
             partial.replace(target)
         except BaseException:

@@ -59,6 +59,15 @@ def large_bytes() -> bytes:
     return b"".join(number.to_bytes(8, "big") * 1250 for number in range(LARGE // 10_000))
 
 
+def partialmethod_of(wrapper: Callable[..., Any], method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that calls `wrapper` with `method` and its arguments."""
+
+    def call(self: Any, *args: Any) -> Any:
+        return wrapper(method, self, *args)
+
+    return call
+
+
 class _ShrinkingStream(io.RawIOBase):
     """Gives some bytes, then fails as a broken pipe or a vanished share does."""
 
@@ -292,11 +301,10 @@ class BlobStoreSuite:
         source = tmp_path / "checkpoint.pt"
         source.write_bytes(large_bytes())
         os.utime(source, (1, 1))
-        read = transfer.SourceFile.read
         changed: list[bool] = []
 
-        def read_then_change(self: Any, size: int, /) -> bytes:
-            piece = read(self, size)
+        def and_then_change(read: Callable[..., Any], *args: Any) -> Any:
+            piece = read(*args)
             if not changed:
                 changed.append(True)
                 with source.open("r+b") as file:
@@ -307,7 +315,12 @@ class BlobStoreSuite:
                         file.write(b"more")
             return piece
 
-        monkeypatch.setattr(transfer.SourceFile, "read", read_then_change)
+        for name in ("read", "readinto"):
+            monkeypatch.setattr(
+                transfer.SourceFile,
+                name,
+                partialmethod_of(and_then_change, getattr(transfer.SourceFile, name)),
+            )
         with pytest.raises(StorageError, match="changed while it was read"):
             store.put_file(source)
         assert list(store.digests()) == []
