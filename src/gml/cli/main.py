@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "artifacts": ("artifacts", "List, read and add files of runs."),
     "sql": ("sql", "Ask in SQL, read-only, over runs, params, metrics and the rest."),
     "export": ("export", "Write runs or metric points as CSV, JSON or Parquet."),
+    "clone": ("clone", "Clone a repository with its runs, or only the runs."),
     "push": ("sync", "Bring runs, code and registry to a remote."),
     "pull": ("sync", "Take in what a remote has."),
     "sync": ("sync", "Pull, then push; once, or again and again."),

@@ -39,6 +39,7 @@ class DulwichTransport:
 
     def __init__(self, store: FileStore, remote: str) -> None:
         self._store = store
+        self._remote = remote
         self._address = store.config(f"remote.{remote}.url") or remote
         self._url = public(self._address)
         self._said: list[str] = []
@@ -153,7 +154,7 @@ class DulwichTransport:
             self.received = pack.tell()
             if self.received:
                 pack.seek(0)
-                self._keep(pack.read)
+                self._keep(pack.read, promised=blobless)
         if done.new_shallow or done.new_unshallow:
             self._shallow(done.new_shallow or set(), done.new_unshallow or set())
 
@@ -164,8 +165,11 @@ class DulwichTransport:
         except OSError as error:
             raise fs.storage_error(error, f"cannot store what {self._url} sends") from error
 
-    def _keep(self, read: Callable[[int], bytes]) -> None:
-        """Make a durable pack of what came; it is checked before it appears."""
+    def _keep(self, read: Callable[[int], bytes], *, promised: bool) -> None:
+        """Make a durable pack of what came; it is checked before it appears.
+
+        What a `promised` pack names and lacks is on the remote: git calls that a partial clone.
+        """
         from dulwich import errors
         from dulwich.object_format import get_object_format
         from dulwich.object_store import DiskObjectStore
@@ -177,12 +181,25 @@ class DulwichTransport:
             fsync_object_files=True,
         )
         try:
-            objects.add_thin_pack(read, None)
+            pack = objects.add_thin_pack(read, None)
+            if promised:
+                (place / "pack" / f"pack-{pack.name().decode()}.promisor").touch()
+                self._promise()
         except (errors.ChecksumMismatch, AssertionError, KeyError, ValueError, EOFError) as error:
             raise trouble(self._url, f"error: index-pack failed: {error}") from error
         finally:
             objects.close()
         fs.fsync_directory(place / "pack")
+
+    def _promise(self) -> None:
+        """Say in git's configuration that the repository is a partial clone of this remote."""
+        store, key = self._store, f"remote.{self._remote}"
+        if store.config("extensions.partialClone") or store.config(f"{key}.url") is None:
+            return
+        store.set_config(f"{key}.promisor", "true")
+        store.set_config(f"{key}.partialclonefilter", "blob:none")
+        store.set_config("core.repositoryformatversion", "1")
+        store.set_config("extensions.partialClone", self._remote)
 
     def _walker(self, only: set[str] | None) -> Any:
         from dulwich.object_store import ObjectStoreGraphWalker

@@ -99,12 +99,13 @@ class GitTransport:
         """See `Transport.url`."""
         return self._url
 
-    def _run(self, args: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    def _run(self, args: Sequence[str], data: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         where = self._store.location
         try:
             return subprocess.run(
                 [self._git, *_SETTINGS, *args],
-                stdin=subprocess.DEVNULL,
+                input=data,
+                stdin=subprocess.DEVNULL if data is None else None,
                 capture_output=True,
                 check=False,
                 cwd=where.worktree or where.git_dir,
@@ -160,10 +161,11 @@ class GitTransport:
         # Said to have its directories, the remote would leave out the very objects that are asked for.
         args = ["-c", "fetch.negotiationAlgorithm=noop", "fetch", "--progress", "--no-tags"]
         args += ["--no-write-fetch-head", "--no-recurse-submodules"]
-        self._fetch([*args, "--filter=blob:none", "--", self._remote, *oids])
+        names = "".join(f"{oid}\n" for oid in oids).encode()
+        self._fetch([*args, "--filter=blob:none", "--stdin", "--", self._remote], names)
 
-    def _fetch(self, args: Sequence[str]) -> None:
-        done = self._run(args)
+    def _fetch(self, args: Sequence[str], data: bytes | None = None) -> None:
+        done = self._run(args, data)
         said = _text(done.stderr)
         self.received = _transferred(said)
         # With --depth git says nothing and ends with 1 when no ref of the remote is meant.

@@ -49,9 +49,14 @@ def _tree(store: GitStore, commit: str | None) -> str | None:
 
 def changed_runs(store: GitStore, old: str | None, new: str | None) -> tuple[set[str], set[str]]:
     """Return the ids of runs and of experiments that differ between two ledger commits."""
+    return runs_between(store, _tree(store, old), _tree(store, new))
+
+
+def runs_between(store: GitStore, old: str | None, new: str | None) -> tuple[set[str], set[str]]:
+    """Return the ids of runs and of experiments that differ between two ledger trees."""
     runs: set[str] = set()
     experiments: set[str] = set()
-    for path, _, _ in trees.walk(store, _tree(store, old), _tree(store, new)):
+    for path, _, _ in trees.walk(store, old, new):
         run = layout.run_of_path(path)
         if run is not None:
             runs.add(run)

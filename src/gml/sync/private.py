@@ -1,8 +1,7 @@
 """Logging to a remote without a clone: a private bare repository that holds only what is logged here.
 
 `GML_REPO=https://host/team/repo.git gml log --push -- CMD` needs neither a work tree nor a git command.
-The private ledger begins empty; a push unites it with the remote's, of which only the directories are
-fetched where the server allows that (`uploadpack.allowFilter`), the newest state otherwise.
+The private ledger begins empty; a push unites it with the edge of the remote's (`gml.sync.edge`).
 """
 
 from __future__ import annotations
@@ -18,19 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gml import fs
-from gml.git import trees
-from gml.git.objects import parse_commit
-from gml.git.transport import Refspec, Update, public
-from gml.ledger import layout
-from gml.ledger.merge import merge
+from gml.git.transport import public
 from gml.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from gml.git.store import FileStore
-    from gml.sync.remotes import Remote
-    from gml.sync.seen import Seen
 
 MARK: Final = "gml.private"
 _URL: Final = re.compile(r"(?:https?|ssh|git)://|[\w.-]+@[\w.-]+:(?!//)", re.IGNORECASE)
@@ -109,54 +100,3 @@ def _create(path: Path, url: str) -> None:
             raise
     with suppress(OSError):
         fs.fsync_directory(path.parent)
-
-
-def fetch_edge(workspace: Workspace, remote: Remote) -> None:
-    """Fetch the newest state of the remote's ledger: its directories, and the few files a push needs."""
-    names = remote.names
-    spec = Refspec(f"refs/{names.there}/ledger*", f"{names.seen}ledger*")
-    remote.transport.fetch([spec], prune=True, depth=1, blobless=True)
-    theirs = workspace.store.ref(f"{names.seen}ledger")
-    if theirs is None:
-        return
-    wanted = _needed(workspace.store, workspace.ledger.tip(), theirs)
-    missing = [oid for oid in wanted if not workspace.store.contains(oid)]
-    if missing:
-        remote.transport.fetch_objects(missing)
-
-
-def _needed(store: FileStore, mine: str | None, theirs: str) -> list[str]:
-    """Return the blobs of the remote that uniting reads: its format, and what both sides have differently."""
-    root = parse_commit(store.read(theirs)[1]).tree
-    own = parse_commit(store.read(mine)[1]).tree if mine is not None else None
-    format_file = trees.lookup(store, root, layout.FORMAT_PATH)
-    found = [format_file.oid] if format_file is not None else []
-    if own is not None:
-        found += _differing(store, own, root)
-    return found
-
-
-def _differing(store: FileStore, mine: str, theirs: str) -> list[str]:
-    ours = {entry.name: entry for entry in trees.entries(store, mine)}
-    found = []
-    for entry in trees.entries(store, theirs):
-        own = ours.get(entry.name)
-        if own is None or own.oid == entry.oid:
-            continue
-        if own.is_tree and entry.is_tree:
-            found += _differing(store, own.oid, entry.oid)
-        elif not entry.is_tree:
-            found.append(entry.oid)
-    return found
-
-
-def ledger_update(workspace: Workspace, remote: Remote, seen: Seen) -> Update | None:
-    """Return the update that unites the private ledger with the remote's, None where it has all of it.
-
-    The private ledger itself stays small: it is not moved to the united one.
-    """
-    store, mine = workspace.store, workspace.ledger.tip()
-    if mine is None or (seen.ledger is not None and store.is_ancestor(mine, seen.ledger)):
-        return None
-    new = mine if seen.ledger is None else merge(store, mine, seen.ledger)
-    return Update(remote.names.ledger, new, seen.ledger)

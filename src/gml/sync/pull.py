@@ -9,6 +9,7 @@ from gml.ledger.unite import is_shallow, unite_code, unite_ledger
 from gml.sync import registry
 from gml.sync.moved import Moved, changed_runs, kept_code
 from gml.sync.seen import Seen, keep, read_seen
+from gml.sync.thin import pull_thin, read_thin
 
 if TYPE_CHECKING:
     from gml.sync.remotes import Remote
@@ -58,6 +59,10 @@ def pull(workspace: Workspace, remote: Remote, report: Report | None = None, *, 
     """
     report = report or Report(remote.name, remote.transport.url)
     store = workspace.store
+    part = read_thin(store)
+    if part is not None:
+        pull_thin(workspace, remote, part, report.pulled)
+        return report
     before = read_seen(store, remote.names)
     if fetch:
         remote.transport.fetch(remote.names.refspecs(), prune=True, depth=1 if is_shallow(store) else None)

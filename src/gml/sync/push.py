@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 from gml.domain.errors import RemoteError
 from gml.git.transport import Outcome, Refspec, Update, trouble
 from gml.ledger.unite import unite_code, unite_ledger
-from gml.sync import private, registry
+from gml.sync import edge, private, registry
 from gml.sync.moved import changed_runs, count_commits, kept_code
 from gml.sync.names import REGISTRY, TAGS
 from gml.sync.pull import Report, pull
 from gml.sync.seen import Seen, read_seen, set_seen
+from gml.sync.thin import read_thin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +53,8 @@ def push(
         FormatError: the remote was written by a newer gml.
     """
     report = report or Report(remote.name, remote.transport.url)
-    if private.is_private(workspace):
-        _push_private(workspace, remote, report, pause)
+    if is_partial(workspace):
+        _push_part(workspace, remote, report, pause)
         return report
     direct = workspace.settings.sync_mode != "inbox" if inbox is None else not inbox
     seen = read_seen(workspace.store, remote.names)
@@ -70,6 +71,11 @@ def push(
         pull(workspace, remote, report)
     _to_inbox(workspace, remote, report, pause)
     return report
+
+
+def is_partial(workspace: Workspace) -> bool:
+    """Whether the local ledger holds only a part of what there is."""
+    return private.is_private(workspace) or read_thin(workspace.store) is not None
 
 
 def _updates(workspace: Workspace, remote: Remote, seen: Seen, report: Report) -> list[Update]:
@@ -190,23 +196,29 @@ def _look(workspace: Workspace, remote: Remote, report: Report) -> None:
     remote.transport.fetch([spec], prune=True)
 
 
-def _push_private(
-    workspace: Workspace, remote: Remote, report: Report, pause: Callable[[float], None]
-) -> None:
-    """Unite a private ledger with the remote's, of which only the edge is fetched; or use the inbox."""
+def _push_part(workspace: Workspace, remote: Remote, report: Report, pause: Callable[[float], None]) -> None:
+    """Put a ledger that is only a part over the remote's, of which the edge is fetched; or use the inbox."""
     store = workspace.store
-    for number in range(ROUNDS if workspace.settings.sync_mode != "inbox" else 0):
+    # The ledger of a thin clone says nothing about what it leaves out: only a push over the remote's fits.
+    inbox = private.is_private(workspace)
+    for number in range(0 if inbox and workspace.settings.sync_mode == "inbox" else ROUNDS):
         report.rounds += 1
         if number:
             pause(random.uniform(0.05, 0.4) * (2 ** (number - 1)))  # noqa: S311
-        private.fetch_edge(workspace, remote)
+        tip = workspace.ledger.tip()
+        edge.fetch_edge(workspace, remote)
         report.pulled.git_bytes += remote.transport.received
         seen = read_seen(store, remote.names)
-        update = private.ledger_update(workspace, remote, seen)
-        if update is None:
+        update = edge.update_over(workspace, remote, seen)
+        if tip is None or update is None or _send(workspace, remote, [update], seen, report):
+            if tip is not None:
+                edge.note_pushed(store, remote.names, tip)
             return
-        if _send(workspace, remote, [update], seen, report):
-            return
+    if not inbox:
+        raise RemoteError(
+            f"{remote.name} ({remote.transport.url}) keeps moving; {report.rounds} tries failed",
+            hint="push again",
+        )
     _to_inbox(workspace, remote, report, pause)
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from gml import fs
+from gml.sync.edge import pushed_ref
 from gml.sync.push import push
 from gml.sync.remotes import open_remote
 from gml.sync.seen import read_seen
@@ -67,5 +68,6 @@ def _wait(mark: Path) -> float:
 def _is_there(workspace: Workspace, remote: Remote, tip: str | None) -> bool:
     if tip is None:
         return True
-    seen = read_seen(workspace.store, remote.names)
-    return any(workspace.store.is_ancestor(tip, there) for there in seen.ledgers)
+    store = workspace.store
+    known = [*read_seen(store, remote.names).ledgers, store.ref(pushed_ref(remote.names))]
+    return any(there is not None and store.is_ancestor(tip, there) for there in known)
