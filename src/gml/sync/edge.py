@@ -94,11 +94,12 @@ def update_over(workspace: Workspace, remote: Remote, seen: Seen) -> Update | No
     root, objects = merge_trees(store, own.tree, base.tree)
     if root == base.tree:
         return None
+    store.write_pack(objects)
     when = max(own.commit_time, base.commit_time)
     runs = sorted(runs_between(store, base.tree, root)[0])
     message = own.message if len(runs) == 1 else "\n".join([f"{len(runs)} runs", "", *runs[:1000], ""])
     commit = Commit(root, (seen.ledger,), own.author, when, workspace.identity, when, message)
-    new = store.write_pack([*objects, ("commit", format_commit(commit))])[-1]
+    new = store.write("commit", format_commit(commit))
     return Update(remote.names.ledger, new, seen.ledger)
 
 
