@@ -11,13 +11,13 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 KEY, SECRET = "a-long-access-key", "a-long-secret-key"
 
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def rclone() -> str:
-    found = shutil.which("rclone", path=f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")
+    found = shutil.which("rclone", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None:
         pytest.skip("rclone is not installed")
     return found
@@ -62,7 +62,7 @@ def rclone_s3(folder: Path) -> Iterator[str]:
     """Serve the folders below `folder` as buckets; gives the endpoint URL."""
     port = free_port()
     argv = [rclone(), "serve", "s3", "--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{port}",
-            "--config", os.devnull, "--vfs-cache-mode", "off", "--dir-cache-time", "0s", str(folder)]  # fmt: skip
+            "--config", os.devnull, "--vfs-cache-mode", "off", str(folder)]  # fmt: skip
     with running(argv, port, folder.with_name(f"{folder.name}-s3.log"), HOME=str(folder.parent)) as address:
         yield f"http://{address}"
 
@@ -72,7 +72,7 @@ def rclone_serve(kind: str, folder: Path, *more: str) -> Iterator[str]:
     """Serve a folder over `webdav` or `sftp`; gives `host:port`."""
     port = free_port()
     argv = [rclone(), "serve", kind, "--addr", f"127.0.0.1:{port}", "--user", KEY, "--pass", SECRET,
-            "--config", os.devnull, "--dir-cache-time", "0s", "--vfs-cache-mode", "writes",
+            "--config", os.devnull, "--vfs-cache-mode", "writes",
             "--cache-dir", str(folder.with_name("vfs-cache")), *more, str(folder)]  # fmt: skip
     log = folder.with_name(f"{folder.name}-{kind}.log")
     with running(argv, port, log, HOME=str(folder.parent)) as address:
@@ -99,7 +99,11 @@ def make_bucket(endpoint: str, name: str) -> None:
 
 def options(endpoint: str, key: str = KEY, secret: str = SECRET) -> dict[str, object]:
     """Return what an S3 file system needs to reach a server here."""
-    return {"key": key, "secret": secret, "client_kwargs": {"endpoint_url": endpoint, "region_name": "eu-x-1"}}
+    return {
+        "key": key,
+        "secret": secret,
+        "client_kwargs": {"endpoint_url": endpoint, "region_name": "eu-x-1"},
+    }
 
 
 def answers(url: str) -> bool:

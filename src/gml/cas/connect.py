@@ -20,6 +20,24 @@ _EXTRAS: Final = {
 _CACHING: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"})
 
 
+def local_folder(url: str) -> Path | None:
+    """Return the folder that a path or a `file://` URL names, None for any other URL.
+
+    Raises:
+        UsageError: the text is empty, or the URL names a host.
+    """
+    if not url:
+        raise UsageError("the URL of the store is empty", hint="give a folder or an fsspec URL")
+    if "://" not in url:
+        return Path(url).expanduser()
+    parts = urlsplit(url)
+    if parts.scheme not in {"file", "local"}:
+        return None
+    if parts.netloc not in {"", "localhost"}:
+        raise UsageError(f"{url!r} names a host", hint="a local folder is file:///path, with three slashes")
+    return Path(unquote(parts.path))
+
+
 def connect(url: str, options: Mapping[str, Any], jobs: int = 8) -> tuple[Any, str]:
     """Return the file system of a URL and the path within it, without a slash at its end.
 
@@ -42,9 +60,7 @@ def connect(url: str, options: Mapping[str, Any], jobs: int = 8) -> tuple[Any, s
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         hint = f"pip install '{extra}'" if extra else " ".join(str(error).split())
-        raise MissingPackageError(
-            f"{scheme}:// needs a package that is not installed", hint=hint
-        ) from error
+        raise MissingPackageError(f"{scheme}:// needs a package that is not installed", hint=hint) from error
     except (ValueError, TypeError) as error:
         raise UsageError(f"cannot use {url!r} as a store: {error}") from error
 
@@ -57,7 +73,7 @@ def _any(url: str, scheme: str, options: Mapping[str, Any], jobs: int) -> tuple[
         given.setdefault("use_listings_cache", False)
         given.setdefault("skip_instance_cache", True)
     if scheme in {"s3", "s3a"}:
-        config = {
+        config: dict[str, Any] = {
             # One place repeats requests and knows when to stop: gml.cas.retry.
             "retries": {"total_max_attempts": 1},
             "max_pool_connections": max(10, 2 * jobs),

@@ -8,25 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import posixpath
 import secrets
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar
 
-from gml.cas.connect import connect
+from gml.cas.connect import connect, local_folder
+from gml.cas.names import FOLDERS
 from gml.cas.retry import Retry
-from gml.cas.trouble import explain, storage_trouble
+from gml.cas.trouble import DamagedError, explain, storage_trouble
 from gml.domain.errors import GmlError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 T = TypeVar("T")
 
 PART: Final = 8 << 20
 """Bytes that are sent or asked for in one request at most."""
+
+OBJECT_STORES: Final = frozenset({"gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "cos"})
+"""Here an upload becomes visible at once and as a whole, and a rename is a copy."""
+
+_FEW: Final = 8
+_SMALL_STORE: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +46,15 @@ class Source:
         size: bytes.
         open: gives a binary file object at the first byte; the caller closes it.
         sent: told each number of bytes that have arrived.
+        index: of a pack, the content of its index, for a remote that checks what it stores.
+        check: called when all bytes were read and before anybody can see them; raises if they changed.
     """
 
     size: int
     open: Callable[[], BinaryIO]
     sent: Callable[[int], object] = field(default=lambda _count: None)
+    index: bytes | None = None
+    check: Callable[[], object] = field(default=lambda: None)
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Source:
@@ -58,10 +71,13 @@ class Remote(Protocol):
     url: str
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
-        """Yield name and size of each file below a folder, in no particular order."""
+        """Yield name and size of each file below `sha256`, `packs` or `recipes`, or all of them."""
 
     def size(self, name: str) -> int | None:
         """Return the size of a file, None when it is not there."""
+
+    def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the size of each of these files that is there, with as few requests as possible."""
 
     def send(self, name: str, source: Source) -> None:
         """Store a file whole, verified; one of that name and content may be there already.
@@ -86,10 +102,10 @@ class Remote(Protocol):
 def open_remote(
     url: str, options: Mapping[str, Any] | None = None, *, retry: Retry | None = None, jobs: int = 8
 ) -> Remote:
-    """Return the remote of an fsspec URL; nothing is asked of it yet.
+    """Return the remote of a folder or an fsspec URL.
 
     Args:
-        url: such as `s3://bucket/prefix`, `sftp://host/path`, `webdavs://host/path`.
+        url: such as `/mnt/share/gml`, `s3://bucket/prefix`, `sftp://host/path`, `webdavs://host/path`.
         options: for the file system (`storage_options`).
         retry: how patiently requests are repeated.
         jobs: requests at once that the connection should allow.
@@ -97,13 +113,27 @@ def open_remote(
     Raises:
         UsageError: the scheme is unknown.
         MissingPackageError: the scheme needs a package that is not installed.
+        StorageError: the host cannot be reached.
     """
+    folder = local_folder(url)
+    if folder is not None:
+        from gml.cas.folder import FolderRemote
+
+        return FolderRemote(folder)
+    return open_fsspec(url, options, retry=retry, jobs=jobs)
+
+
+def open_fsspec(
+    url: str, options: Mapping[str, Any] | None = None, *, retry: Retry | None = None, jobs: int = 8
+) -> FsspecRemote:
+    """Return the remote of an fsspec URL; see `open_remote`."""
     scheme = url.partition("://")[0]
     if scheme in {"s3", "s3a"}:
         from gml.cas.s3 import S3Remote
 
         return S3Remote(url, options, retry=retry, jobs=jobs)
-    return FsspecRemote(url, options, retry=retry)
+    kind = ObjectRemote if scheme in OBJECT_STORES else FsspecRemote
+    return kind(url, options, retry=retry, jobs=jobs)
 
 
 class FsspecRemote:
@@ -175,7 +205,7 @@ class FsspecRemote:
             return self.retry.call(once)
 
     def _disconnect(self) -> None:
-        """Forget the connection where a broken one stays broken; clients over HTTP open another by themselves."""
+        """Forget the connection, unless its client (over HTTP) opens another by itself."""
         with self._lock:
             if self._system is not None and not getattr(self._system, "async_impl", False):
                 self._system = None
@@ -193,8 +223,12 @@ class FsspecRemote:
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield name and size of each file below a folder; see `Remote.names`."""
+        if not folder:
+            for one in FOLDERS:
+                yield from self.names(one)
+            return
         for name, size, is_folder in self.attempt("list", lambda: self._children(folder)):
-            below = f"{folder}/{name}" if folder else name
+            below = f"{folder}/{name}"
             if is_folder:
                 yield from self.names(below)
             else:
@@ -227,6 +261,34 @@ class FsspecRemote:
             return None
         return int(facts["size"]) if facts.get("type") == "file" else None
 
+    def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the size of each of these files that is there.
+
+        Files that lie together are listed together; a small store is listed as a whole.
+        """
+        wanted = set(names)
+        if len(wanted) <= _FEW:
+            return self._sizes_each(sorted(wanted))
+        listing = self.names()
+        found = dict(itertools.islice(listing, _SMALL_STORE))
+        if next(listing, None) is None:
+            return {name: found[name] for name in wanted & found.keys()}
+        folders: dict[str, list[str]] = {}
+        for name in wanted - found.keys():
+            folders.setdefault(posixpath.dirname(name), []).append(name)
+        single = [name for group in folders.values() if len(group) <= _FEW for name in group]
+        found.update(self._sizes_each(single))
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="gml-list") as pool:
+            crowded = [folder for folder, group in folders.items() if len(group) > _FEW]
+            for listed in pool.map(lambda folder: list(self.names(folder)), crowded):
+                found.update(listed)
+        return {name: found[name] for name in wanted & found.keys()}
+
+    def _sizes_each(self, names: list[str]) -> dict[str, int]:
+        with ThreadPoolExecutor(self.jobs, thread_name_prefix="gml-look") as pool:
+            found = dict(zip(names, pool.map(self.size, names), strict=True))
+        return {name: size for name, size in found.items() if size is not None}
+
     def fetch(self, name: str, start: int, end: int) -> bytes:
         """Return a range of a file; see `Remote.fetch`."""
         try:
@@ -256,8 +318,9 @@ class FsspecRemote:
         self._make_folder(system, posixpath.dirname(target))
         try:
             digest = self._write(system, staged, source)
+            source.check()
             if self._read_back(staged, source.size) != digest:
-                raise ConnectionError(f"{name} arrived damaged")
+                raise DamagedError(f"{name} arrived damaged")
             move(system, staged, target)
         except BaseException:
             with suppress(Exception):
@@ -310,6 +373,49 @@ class FsspecRemote:
                 self.system.rm_file(self.path(name))
 
         self.attempt("delete in", remove)
+
+
+class ObjectRemote(FsspecRemote):
+    """A `Remote` on an object store: files get their own name at once, and are read back then."""
+
+    def _send(self, name: str, source: Source) -> None:
+        system, path = self.system, self.path(name)
+        digest = self._write_at_once(system, path, source)
+        if self._read_back(path, source.size) != digest:
+            with suppress(Exception):
+                system.rm_file(path)
+            raise DamagedError(f"{name} arrived damaged")
+
+    def _write_at_once(self, system: Any, path: str, source: Source) -> str:
+        if source.size <= PART:
+            with source.open() as file:
+                data = file.read(PART + 1)
+            if len(data) != source.size:
+                raise changed(path)
+            source.check()
+            system.pipe_file(path, data)
+            return hashlib.sha256(data).hexdigest()
+        # With autocommit off, fsspec's object stores show the upload at commit and not before.
+        out = system.open(path, "wb", autocommit=False)
+        sha = hashlib.sha256()
+        count = 0
+        try:
+            with source.open() as file:
+                while piece := file.read(PART):
+                    sha.update(piece)
+                    count += len(piece)
+                    out.write(piece)
+            if count != source.size:
+                raise changed(path)
+            source.check()
+        except BaseException:
+            # Closing would show what is there so far under its final name.
+            with suppress(OSError, AttributeError, NotImplementedError):
+                out.discard()
+            raise
+        out.close()
+        out.commit()
+        return sha.hexdigest()
 
 
 def move(system: Any, source: str, target: str) -> None:

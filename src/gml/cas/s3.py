@@ -12,10 +12,11 @@ import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.cas.remote import PART, FsspecRemote, Source, changed
-from gml.cas.trouble import explain
+from gml.cas.trouble import DamagedError, explain, storage_trouble
 from gml.domain.errors import NotFoundError, StorageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _MAX_PARTS: Final = 10_000
 _PARTS_AT_ONCE: Final = 4
 _IN_MEMORY: Final = 16
+_UPLOADS: Final = 3
 
 
 class S3Remote(FsspecRemote):
@@ -64,10 +66,7 @@ class S3Remote(FsspecRemote):
         cut = len(self._prefix) + 1 if self._prefix else 0
         more: dict[str, str] = {}
         while True:
-            asked = dict(more)
-            page = self.attempt(
-                "list", lambda asked=asked: self._call("list_objects_v2", Prefix=start, **asked)
-            )
+            page = self.attempt("list", partial(self._call, "list_objects_v2", Prefix=start, **more))
             for entry in page.get("Contents", ()):
                 yield entry["Key"][cut:], int(entry["Size"])
             if not page.get("IsTruncated"):
@@ -104,6 +103,7 @@ class S3Remote(FsspecRemote):
                     data = file.read(PART + 1)
                 if len(data) != source.size:
                     raise changed(name)
+                source.check()
                 self.attempt("write", lambda: self._send_whole(name, data))
             source.sent(len(data))
         else:
@@ -131,7 +131,7 @@ class S3Remote(FsspecRemote):
         """Take what somebody else has put under a name, or take it away where it is something else.
 
         Raises:
-            ConnectionError: it was something else; the next try sends the right bytes.
+            DamagedError: it was something else; the next try sends the right bytes.
         """
         facts = self._head(name)
         if facts is not None and int(facts["ContentLength"]) == source.size:
@@ -145,7 +145,7 @@ class S3Remote(FsspecRemote):
             if self._read_back(self.path(name), source.size) == sha.hexdigest():
                 return
         self._call("delete_object", Key=self._key(name))
-        raise ConnectionError(f"{name} was there with other content")
+        raise DamagedError(f"{name} was there with other content")
 
     def _check_tag(self, name: str, answer: dict[str, Any], expected: str) -> None:
         tag = _tag_of(answer)
@@ -153,24 +153,28 @@ class S3Remote(FsspecRemote):
             # A server that does not check what it gets has taken something else: away with it.
             with suppress(Exception):
                 self._call("delete_object", Key=self._key(name))
-            raise ConnectionError(f"{name} arrived damaged")
+            raise DamagedError(f"{name} arrived damaged")
 
     # --- in parts -----------------------------------------------------------------------------
 
     def _send_parts(self, name: str, source: Source) -> None:
-        for fresh in (False, True):
-            upload, there = self.attempt("write", lambda fresh=fresh: self._open_upload(name, fresh=fresh))
-            tags = self._send_each(name, source, upload, there)
+        for number in range(_UPLOADS):
+            upload, there = self.attempt("write", partial(self._open_upload, name, fresh=number > 0))
             try:
-                self.attempt("write", lambda u=upload, t=tags: self._close_upload(name, u, t, source))
-            except StorageError:
-                # Parts of an interrupted upload may be gone, or not be what they seemed.
+                tags = self._send_each(name, source, upload, there)
+                source.check()
+                self.attempt("write", partial(self._close_upload, name, upload, tags, source))
+            except StorageError as error:
+                cause = error.__cause__
+                if cause is None or explain(cause).kind not in {"absent", "damaged"}:
+                    raise
+                # Parts of an interrupted upload may be gone, or the server gave the upload up.
                 with suppress(Exception):
                     self._call("abort_multipart_upload", Key=self._key(name), UploadId=upload)
-                if fresh or not there:
-                    raise
-                continue
-            return
+                if number == _UPLOADS - 1:
+                    raise storage_trouble(DamagedError(name), f"cannot write {self.url}") from error
+            else:
+                return
 
     def _send_each(
         self, name: str, source: Source, upload: str, there: dict[int, tuple[int, str]]
@@ -230,7 +234,7 @@ class S3Remote(FsspecRemote):
             ContentMD5=_b64(md5.digest()),
         )  # fmt: skip
         if _tag_of(answer) not in {md5.hexdigest(), None}:
-            raise ConnectionError(f"part {number} of {name} arrived damaged")
+            raise DamagedError(f"part {number} of {name} arrived damaged")
 
     def _close_upload(self, name: str, upload: str, tags: list[str], source: Source) -> None:
         joined = hashlib.md5(bytes.fromhex("".join(tags)), usedforsecurity=False).hexdigest()
@@ -245,7 +249,7 @@ class S3Remote(FsspecRemote):
         except Exception as error:
             if condition and _not_implemented(error):
                 self._conditional = False
-                raise ConnectionError("no conditional creation here") from error
+                raise DamagedError("no conditional creation here") from error
             # `absent`: the first try did it, its answer was lost, and the upload is gone.
             if explain(error).kind not in {"absent", "exists"} or self._head(name) is None:
                 raise
@@ -262,7 +266,9 @@ def _b64(digest: bytes) -> str:
 
 def _tag_of(answer: Mapping[str, Any]) -> str | None:
     """Return the MD5 a service states, None where encryption makes its ETag something else."""
-    if answer.get("SSECustomerAlgorithm") or str(answer.get("ServerSideEncryption", "")).startswith("aws:kms"):
+    if answer.get("SSECustomerAlgorithm") or str(answer.get("ServerSideEncryption", "")).startswith(
+        "aws:kms"
+    ):
         return None
     tag = str(answer.get("ETag", "")).strip('"')
     plain = tag.partition("-")[0]

@@ -145,6 +145,10 @@ class SourceFile:
         with source_errors(f"read {self.path}"):
             return self._file.readinto(buffer)
 
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._file.fileno()
+
     def rewind(self) -> None:
         """Go back to the first byte."""
         self._file.seek(0)

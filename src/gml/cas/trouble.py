@@ -47,7 +47,9 @@ _CREDENTIALS: Final = Trouble(
     "the credentials are wrong or missing",
     "check the profile or the environment that they come from",
 )
-_EXPIRED: Final = Trouble("expired", "the credentials have expired", "sign in again (such as `aws sso login`)")
+_EXPIRED: Final = Trouble(
+    "expired", "the credentials have expired", "sign in again (such as `aws sso login`)"
+)
 _FORBIDDEN: Final = Trouble(
     "forbidden", "access is denied", "ask for the right to read and write there, or check the credentials"
 )
@@ -64,7 +66,8 @@ _CODES: Final = {
     **dict.fromkeys(("NoSuchKey", "NoSuchUpload"), _ABSENT),
     **dict.fromkeys(("PreconditionFailed", "ConditionalRequestConflict"), _EXISTS),
     **dict.fromkeys(
-        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "UnrecognizedClientException"),
+        ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure",
+         "UnrecognizedClientException"),
         _CREDENTIALS,
     ),
     **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), _EXPIRED),
@@ -72,10 +75,14 @@ _CODES: Final = {
     **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "AccountProblem"), _FORBIDDEN),
     **dict.fromkeys(("SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"), _THROTTLED),
     **dict.fromkeys(
-        ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody"),
+        ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch",
+         "IncompleteBody",
+         "InvalidPart", "InvalidPartOrder", "MalformedXML", "EntityTooSmall"),
         _DAMAGED,
     ),
-    **dict.fromkeys(("InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"), _UNAVAILABLE),
+    **dict.fromkeys(
+        ("InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted"), _UNAVAILABLE
+    ),
 }  # fmt: skip
 _STATUSES: Final = {
     401: _CREDENTIALS,
@@ -97,7 +104,9 @@ _CLASSES: Final = {
     "UnauthorizedSSOTokenError": _EXPIRED,
     "AuthenticationException": _CREDENTIALS,
     "BadHostKeyException": Trouble("refused", "the host has another key than before", "check known_hosts"),
-    **dict.fromkeys(("EndpointConnectionError", "ClientConnectorError", "ConnectError", "gaierror"), _UNRESOLVED),
+    **dict.fromkeys(
+        ("EndpointConnectionError", "ClientConnectorError", "ConnectError", "gaierror"), _UNRESOLVED
+    ),
     **dict.fromkeys(
         (
             "ConnectionClosedError", "ReadTimeoutError", "ConnectTimeoutError", "ResponseStreamingError",
@@ -125,6 +134,10 @@ _NUMBERS: Final = {
 }
 
 
+class DamagedError(Exception):
+    """What arrived is not what was sent; sending it again helps."""
+
+
 def explain(error: BaseException) -> Trouble:
     """Return what an error of a storage service means.
 
@@ -132,6 +145,8 @@ def explain(error: BaseException) -> Trouble:
         >>> explain(ConnectionResetError(104, "Connection reset by peer")).transient
         True
     """
+    if isinstance(error, DamagedError):
+        return _DAMAGED
     chain = list(_chain(error))
     for one in chain:
         found = _by_answer(one)
@@ -187,7 +202,9 @@ def _by_answer(error: BaseException) -> Trouble | None:
         code = str(answer.get("Error", {}).get("Code", ""))
         if code in _CODES:
             return _CODES[code]
-        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") or (code if code.isdigit() else None)
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") or (
+            code if code.isdigit() else None
+        )
     for name in ("error_code", "code"):  # Azure, gcsfs
         code = str(getattr(error, name, ""))
         if code in _CODES:
