@@ -94,6 +94,12 @@ class RemoteError(GmlError):
     exit_code = 12
 
 
+class PolicyError(GmlError):
+    """The registry's rules or the approval policy do not allow this."""
+
+    exit_code = 13
+
+
 class TrustError(GmlError):
     """Loading a model would run code that nobody approved."""
 

@@ -1,0 +1,84 @@
+"""Canonical JSON: one spelling of each document, so that a digest and a signature mean one thing.
+
+Sorted keys, one a line, indented by one blank, UTF-8, a newline at the end; no floats. Whoever reads
+writes the value again and compares: duplicate keys, other spellings of a number or a text, blanks and
+reordered keys all differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Final, NoReturn
+
+from gml.policy.errors import RefusedError
+
+MAX_BYTES: Final = 64 * 1024
+MAX_DEPTH: Final = 8
+MAX_INT: Final = 1 << 53
+_TEXTS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+
+
+def encode(value: dict[str, Any]) -> bytes:
+    r"""Return the canonical bytes of a document.
+
+    Example:
+        >>> encode({"b": 1, "a": "x"})
+        b'{\n "a": "x",\n "b": 1\n}\n'
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, indent=1, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of some bytes, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def decode(data: bytes, where: str) -> dict[str, Any]:
+    """Return the document that canonical bytes are.
+
+    Args:
+        data: the file.
+        where: its path, for messages.
+
+    Raises:
+        RefusedError: too large, too deep, not JSON, or not in canonical form.
+    """
+    if len(data) > MAX_BYTES:
+        raise RefusedError("size", f"{where} has {len(data)} bytes, the limit is {MAX_BYTES}")
+    if _depth(data) > MAX_DEPTH:
+        raise RefusedError("json", f"{where} is nested deeper than {MAX_DEPTH} levels")
+
+    def refuse(token: str) -> NoReturn:
+        raise RefusedError("json", f"{where} has the number {token[:20]}, only whole numbers are allowed")
+
+    def whole(token: str) -> int:
+        if len(token) > 17 or not -MAX_INT <= (number := int(token)) <= MAX_INT:
+            raise RefusedError("json", f"{where} has a number of {len(token)} digits")
+        return number
+
+    try:
+        value = json.loads(data, parse_float=refuse, parse_constant=refuse, parse_int=whole)
+    except ValueError as error:
+        raise RefusedError("json", f"{where} is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise RefusedError("json", f"{where} is not a JSON object")
+    try:
+        same = encode(value) == data
+    except UnicodeEncodeError:
+        same = False
+    if not same:
+        raise RefusedError("json", f"{where} is not in canonical form (duplicate keys, order or spelling)")
+    return value
+
+
+def _depth(data: bytes) -> int:
+    """Return how deep brackets are nested, without parsing: the parser would recurse."""
+    level = deepest = 0
+    for bracket in _BRACKETS.findall(_TEXTS.sub(b"", data)):
+        level += 1 if bracket in {b"{", b"["} else -1
+        deepest = max(deepest, level)
+    return deepest
