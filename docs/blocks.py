@@ -59,6 +59,7 @@ _SAME = [
         (r"\b\d+ ?(?:[smhdy]|seconds?|minutes?) ago\b", "AGO"),
         (r"\b[\d.]+ [kMG]?B memory, [\d.]+ s CPU", "USE"),
         (r"\b[\d.]+ [kM]?B of git objects\b", "SIZE of git objects"),
+        (r"\.gmlb \([\d.]+ [kM]?B\)", ".gmlb (SIZE)"),
         (r"\b\d{1,3}\.\ds\b|\b\d+m\d\ds\b|\b\d{1,2}s\b", "TOOK"),
         (r"\b1\d{12}\b", "MS"),
         (r"[0-9a-f]{4}/[0-9a-f]{2}/[0-9a-f]{2}/(?=[0-9a-f]{32})", "DIR/"),

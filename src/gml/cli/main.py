@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "pull": ("sync", "Take in what a remote has."),
     "sync": ("sync", "Pull, then push; once, or again and again."),
     "fold": ("sync", "Unite the inboxes of a fleet with the ledger."),
+    "bundle": ("bundle", "Carry runs in a file."),
     "status": ("status", "What runs here, and what is waiting."),
     "recover": ("status", "Commit runs whose process died."),
     "doctor": ("doctor", "Check the repository, the ledger and the store."),

@@ -49,7 +49,7 @@ def push_command(remote: str | None, inbox: bool, as_json: bool) -> int:
 
     workspace = open_workspace()
     recover(workspace)
-    return _show(
+    return show(
         push(workspace, open_remote(workspace, remote), inbox=inbox or None), "pushed", as_json=as_json
     )
 
@@ -71,7 +71,7 @@ def pull_command(remote: str | None, local: bool, as_json: bool) -> int:
 
     workspace = open_workspace()
     recover(workspace)
-    return _show(pull(workspace, open_remote(workspace, remote), fetch=not local), "pulled", as_json=as_json)
+    return show(pull(workspace, open_remote(workspace, remote), fetch=not local), "pulled", as_json=as_json)
 
 
 @click.command("sync")
@@ -105,7 +105,7 @@ def sync_command(remote: str | None, watch: float | None, as_json: bool) -> int:
             click.echo(f"gml: {' '.join(str(error).split())}; trying again in {watch:g} s", err=True)
         else:
             if watch is None or report.pulled or report.pushed or report.conflicts:
-                code = _show(report, "both", as_json=as_json)
+                code = show(report, "both", as_json=as_json)
         if watch is None:
             return code
         time.sleep(watch)
@@ -150,7 +150,8 @@ def report_json(report: Report) -> dict[str, Any]:
     return asdict(report)
 
 
-def _show(report: Report, way: str, *, as_json: bool) -> int:
+def show(report: Report, way: str, *, as_json: bool) -> int:
+    """Print what an exchange did (`pulled`, `pushed` or `both`) and return the exit code."""
     if as_json:
         emit_json(report_json(report))
         return ConflictError.exit_code if report.conflicts else 0

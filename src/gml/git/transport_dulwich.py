@@ -19,6 +19,7 @@ from gml.git.transport import Outcome, Refspec, Update, public, remarks, state_o
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from dulwich.objects import ObjectID
     from dulwich.pack import UnpackedObject
@@ -166,30 +167,11 @@ class DulwichTransport:
             raise fs.storage_error(error, f"cannot store what {self._url} sends") from error
 
     def _keep(self, read: Callable[[int], bytes], *, promised: bool) -> None:
-        """Make a durable pack of what came; it is checked before it appears.
-
-        What a `promised` pack names and lacks is on the remote: git calls that a partial clone.
-        """
-        from dulwich import errors
-        from dulwich.object_format import get_object_format
-        from dulwich.object_store import DiskObjectStore
-
-        place = self._store.location.common_dir / "objects"
-        objects = DiskObjectStore(
-            place,
-            object_format=get_object_format(self._store.location.object_format),
-            fsync_object_files=True,
-        )
-        try:
-            pack = objects.add_thin_pack(read, None)
-            if promised:
-                (place / "pack" / f"pack-{pack.name().decode()}.promisor").touch()
-                self._promise()
-        except (errors.ChecksumMismatch, AssertionError, KeyError, ValueError, EOFError) as error:
-            raise trouble(self._url, f"error: index-pack failed: {error}") from error
-        finally:
-            objects.close()
-        fs.fsync_directory(place / "pack")
+        """Keep what came; what a `promised` pack names and lacks is on the remote: a partial clone."""
+        pack = keep_pack(self._store, read, self._url)
+        if promised:
+            (pack.parent / f"{pack.name}.promisor").touch()
+            self._promise()
 
     def _promise(self) -> None:
         """Say in git's configuration that the repository is a partial clone of this remote."""
@@ -338,3 +320,33 @@ class DulwichTransport:
                 yield record
 
         return len(ids), records()
+
+
+def keep_pack(store: FileStore, read: Callable[[int], bytes], source: str) -> Path:
+    """Make a durable pack of a pack stream, checked before it appears; return its path without ending.
+
+    Raises:
+        RemoteError: the stream is damaged.
+        StorageError: it could not be written.
+    """
+    from dulwich import errors
+    from dulwich.object_format import get_object_format
+    from dulwich.object_store import DiskObjectStore
+
+    place = store.location.common_dir / "objects"
+    objects = DiskObjectStore(
+        place, object_format=get_object_format(store.location.object_format), fsync_object_files=True
+    )
+    try:
+        name = objects.add_thin_pack(read, None).name().decode()
+    except (
+        errors.ChecksumMismatch, errors.ObjectFormatException, AssertionError, KeyError, ValueError, EOFError,
+        zlib.error,
+    ) as error:  # fmt: skip
+        raise trouble(source, f"error: index-pack failed: {error}") from error
+    except OSError as error:
+        raise fs.storage_error(error, f"cannot store what {source} sends") from error
+    finally:
+        objects.close()
+    fs.fsync_directory(place / "pack")
+    return place / "pack" / f"pack-{name}"

@@ -67,6 +67,11 @@ class GitCommand:
         if self._place.worktree:
             self._environ["GIT_WORK_TREE"] = str(self._place.worktree)
 
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment that git gets."""
+        return self._environ
+
     def run(
         self, args: Sequence[str], data: bytes | None = None, environ: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
