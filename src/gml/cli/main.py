@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "env": ("env", "Show or restore the environment of a run."),
     "ls": ("ls", "List runs."),
     "show": ("show", "Show everything about a run."),
+    "ui": ("ui", "Look at the runs in a browser."),
     "diff": ("diff", "Compare two runs."),
     "history": ("history", "Show a metric along the history of the code."),
     "bisect": ("bisect", "Find the commit that broke a metric."),

@@ -1,0 +1,258 @@
+"""The pages as an ASGI application. Every route reads; none changes anything."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from gml.domain.errors import GmlError, NotFoundError
+from gml.tracking.contents import artifact, open_artifact
+from gml.ui import live
+from gml.ui.access import COOKIE, LOGIN, Guarded, Sessions
+from gml.ui.pages import artifact as artifact_page
+from gml.ui.pages import compare as compare_page
+from gml.ui.pages import curves as curves_page
+from gml.ui.pages import others
+from gml.ui.pages import run as run_page
+from gml.ui.pages import runs as runs_page
+from gml.ui.render import render
+from gml.ui.source import Source, run_or_404
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+    from gml.tracking.reader import Reader
+    from gml.workspace import Workspace
+
+    Page = Callable[[Reader, Request], Response]
+
+USED: Final = (
+    "This link was used already, or is not of this server. Press Enter where `gml ui` runs for a new one."
+)
+CHUNK: Final = 1 << 20
+STATUS: Final = {2: 400, 4: 404, 5: 409, 7: 400, 8: 503, 9: 500, 10: 503}
+
+
+class Pages:
+    """The handlers of one repository.
+
+    Args:
+        source: where runs come from.
+        sessions: who may log in; None where something in front has checked.
+    """
+
+    def __init__(self, source: Source, sessions: Sessions | None) -> None:
+        self.source = source
+        self.sessions = sessions
+        root = source.workspace.store.location
+        self.title = (root.worktree or root.common_dir).name.removesuffix(".git") or "gml"
+
+    def routes(self) -> list[Route | Mount]:
+        """Return what is answered."""
+        pages: dict[str, Page] = {
+            "/": self.runs,
+            "/runs.csv": self.csv,
+            "/runs/{run_id}": self.run,
+            "/runs/{run_id}/files/{path:path}": self.file,
+            "/runs/{run_id}/raw/{path:path}": self.raw,
+            "/compare": self.compare,
+            "/history": self.history,
+            "/experiments": self.experiments,
+            "/help": self.help,
+            "/data/curves": self.curves,
+            "/data/search": self.search,
+        }
+        routes: list[Route | Mount] = [Route(path, self._page(page)) for path, page in pages.items()]
+        routes.append(Route(LOGIN, self.login))
+        routes.append(Route("/live", self.live))
+        routes.append(Mount("/static", StaticFiles(packages=[("gml.ui", "static")])))
+        return routes
+
+    def _page(self, page: Page) -> Callable[[Request], Any]:
+        def answer(request: Request) -> Response:
+            try:
+                with self.source.reader() as reader:
+                    return page(reader, request)
+            except GmlError as error:
+                return self._wrong(request, error)
+
+        async def handler(request: Request) -> Response:
+            return await run_in_threadpool(answer, request)
+
+        return handler
+
+    def _wrong(self, request: Request, error: GmlError) -> Response:
+        status = STATUS.get(error.exit_code, 500)
+        if request.url.path.startswith("/data/"):
+            return JSONResponse({"error": str(error)}, status)
+        return self._html("error.html", request, status, message=str(error), status=status)
+
+    def _html(self, template: str, request: Request, code: int = 200, **values: Any) -> HTMLResponse:
+        here = request.url.path
+        page = render(template, repository=self.title, here=here, **values)
+        return HTMLResponse(page, code, headers={"cache-control": "no-store"})
+
+    # --- pages --------------------------------------------------------------------------------
+
+    async def login(self, request: Request) -> Response:
+        """Exchange the code of the one-time link for a cookie."""
+        if self.sessions is None:
+            return RedirectResponse("/")
+        cookie = self.sessions.redeem(request.query_params.get("code", ""))
+        if cookie is None:
+            return PlainTextResponse(USED, 401, headers={"cache-control": "no-store"})
+        answer = RedirectResponse("/", 303, headers={"cache-control": "no-store"})
+        answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
+        return answer
+
+    def runs(self, reader: Reader, request: Request) -> Response:
+        """Return the table of runs."""
+        wanted = runs_page.Wanted.of(request.query_params)
+        table = runs_page.table(reader, wanted)
+        return self._html("runs.html", request, 400 if table.error else 200, table=table, wanted=wanted)
+
+    def csv(self, reader: Reader, request: Request) -> Response:
+        """Return the table as CSV."""
+        text = runs_page.as_csv(reader, runs_page.Wanted.of(request.query_params))
+        headers = {"content-disposition": 'attachment; filename="runs.csv"'}
+        return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+    def run(self, reader: Reader, request: Request) -> Response:
+        """Return the page of a run."""
+        found = run_or_404(reader, request.path_params["run_id"])
+        if found.run_id != request.path_params["run_id"]:
+            return RedirectResponse(f"/runs/{quote(found.run_id)}")
+        return self._html("run.html", request, page=run_page.page(reader, found))
+
+    def file(self, reader: Reader, request: Request) -> Response:
+        """Return the page of a file."""
+        found = run_or_404(reader, request.path_params["run_id"])
+        shown = artifact_page.preview(reader, found, request.path_params["path"])
+        return self._html("file.html", request, run=found, file=shown)
+
+    def raw(self, reader: Reader, request: Request) -> Response:
+        """Return the bytes of a file; what may hold script is sandboxed, what is unknown is an attachment."""
+        path = request.path_params["path"]
+        found = run_or_404(reader, request.path_params["run_id"])
+        facts = artifact(found, path)
+        kind = artifact_page.media_type(path)
+        file = open_artifact(reader, found, path)
+
+        def body() -> Iterator[bytes]:
+            with file:
+                while chunk := file.read(CHUNK):
+                    yield chunk
+
+        name = quote(path.rpartition("/")[2])
+        shown = kind != "application/octet-stream" and request.query_params.get("download") != "1"
+        headers = {
+            "content-length": str(facts.size),
+            "content-security-policy": artifact_page.SANDBOX,
+            "content-disposition": f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{name}",
+            "cache-control": "private, max-age=3600",
+        }
+        return StreamingResponse(body(), media_type=kind, headers=headers)
+
+    def compare(self, reader: Reader, request: Request) -> Response:
+        """Return runs side by side."""
+        given = request.query_params
+        ids = _ids(request)
+        pair = (given["a"], given["b"]) if "a" in given and "b" in given else None
+        return self._html("compare.html", request, page=compare_page.comparison(reader, ids, pair))
+
+    def history(self, reader: Reader, request: Request) -> Response:
+        """Return a metric along the code."""
+        given = request.query_params
+        page = others.along_the_code(
+            reader, given.get("metric", ""), given.get("branch", ""), given.getlist("x")
+        )
+        return self._html("history.html", request, page=page)
+
+    def experiments(self, reader: Reader, request: Request) -> Response:
+        """Return the experiments."""
+        return self._html("experiments.html", request, rows=others.experiments(reader))
+
+    def help(self, reader: Reader, request: Request) -> Response:  # noqa: ARG002
+        """Return keys and query language."""
+        return self._html("help.html", request)
+
+    # --- data ---------------------------------------------------------------------------------
+
+    def curves(self, reader: Reader, request: Request) -> Response:
+        """Return points of some metrics of some runs."""
+        given = request.query_params
+        ids = _ids(request)
+        if len(ids) > compare_page.MOST:
+            return JSONResponse({"error": f"at most {compare_page.MOST} runs at once"}, 400)
+        runs = [reader.resolve(run_id) for run_id in dict.fromkeys(ids)]
+        keys = curves_page.keys_of(runs, given.getlist("key"))[: curves_page.MAX_KEYS]
+        points = given.get("points", "")
+        most = max(50, min(int(points), 5_000)) if points.isdecimal() else curves_page.POINTS
+        found = curves_page.curves(reader, runs, keys, most)
+        names = {run.run_id: {"name": run.name, "start": run.start_time} for run in runs}
+        return _json({"runs": names, "curves": found})
+
+    def search(self, reader: Reader, request: Request) -> Response:
+        """Return what a few typed letters may mean."""
+        return _json({"found": others.search(reader, request.query_params.get("q", "")[:200])})
+
+    async def live(self, request: Request) -> Response:
+        """Return a stream of what running trainings log."""
+        stream = live.events(self.source, _ids(request)[:50], request.is_disconnected)
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+def _ids(request: Request) -> list[str]:
+    given = request.query_params.getlist("runs")
+    return [run_id for text in given for run_id in text.split(",") if run_id]
+
+
+def _json(value: Any) -> Response:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
+
+
+def create_app(
+    workspace: Workspace, *, hosts: Collection[str] = (), sessions: Sessions | None = None
+) -> ASGIApp:
+    """Return the application for a repository.
+
+    Args:
+        workspace: the repository.
+        hosts: exact values of the header `Host` that are answered.
+        sessions: token and cookies; None where something in front has checked who asks.
+
+    Example:
+        >>> app = create_app(Workspace.open(), hosts=["127.0.0.1:5001"])  # doctest: +SKIP
+    """
+    pages = Pages(Source(workspace), sessions)
+
+    def not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001
+        return pages._wrong(request, NotFoundError("there is no such page"))  # noqa: SLF001
+
+    app: Any = Starlette(routes=pages.routes(), exception_handlers={404: not_found})
+    # An event stream must not wait for a full block of a compressor: Starlette's leaves it alone.
+    app.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)
+    with suppress(GmlError), pages.source.reader():
+        pass  # the first page should not wait for the libraries
+    return Guarded(app, hosts, sessions)

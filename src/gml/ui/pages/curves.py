@@ -1,0 +1,75 @@
+"""Curves for the charts: thinned without losing extremes, NaN and infinities as JSON can say them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from gml.tracking.report.curves import curve_keys, load, thin
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from gml.domain.run import Run
+    from gml.ledger.history import Columns
+    from gml.tracking.reader import Reader
+
+POINTS: Final = 1_000
+MAX_KEYS: Final = 60
+
+
+def keys_of(runs: Iterable[Run], wanted: Sequence[str] = ()) -> list[str]:
+    """Return the metrics to draw: those wanted, or all that have more than one point somewhere."""
+    known = curve_keys(runs)
+    return [key for key in known if key in set(wanted)] if wanted else known
+
+
+def curve(columns: Columns, points: int = POINTS) -> dict[str, list[Any]]:
+    """Return a curve of at most so many points as `{step, time, value}`; None where it is not finite."""
+    steps, times, values = columns
+    kept = thin(values, max(8, points))
+    return {
+        "step": steps[kept].tolist(),
+        "time": times[kept].tolist(),
+        "value": [value if math.isfinite(value) else None for value in values[kept].tolist()],
+    }
+
+
+def curves(
+    reader: Reader, runs: Sequence[Run], keys: Collection[str], points: int = POINTS
+) -> dict[str, dict[str, dict[str, list[Any]]]]:
+    """Return {metric: {run id: curve}}.
+
+    Raises:
+        NotFoundError: points are not in the artifact store.
+        CorruptError: points are damaged.
+    """
+    out: dict[str, dict[str, dict[str, list[Any]]]] = {key: {} for key in keys}
+    for run in runs:
+        for key, columns in load(reader, run, keys).items():
+            out[key][run.run_id] = curve(columns, points)
+    return out
+
+
+def spark(values: Sequence[float | None], width: int = 120, height: int = 24) -> str:
+    """Return the `d` of an SVG path that draws a curve in a box.
+
+    Example:
+        >>> spark([0, 1], 10, 10)
+        'M0 9.0L10 1.0'
+    """
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < 2:
+        return ""
+    low, high = min(numbers), max(numbers)
+    span = high / 2 - low / 2
+    out, pen = [], "M"
+    for at, value in enumerate(values):
+        if value is None:
+            pen = "M"
+            continue
+        part = (value / 2 - low / 2) / span if span else 0.5
+        x = round(at * width / (len(values) - 1), 1)
+        out.append(f"{pen}{x:g} {height - 1 - part * (height - 2):.1f}")
+        pen = "L"
+    return "".join(out)
