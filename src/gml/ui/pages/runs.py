@@ -156,8 +156,9 @@ def table(reader: Reader, wanted: Wanted) -> Table:
     if not wanted.query.strip() and not out.error:
         out.total = _count(reader, ids if wanted.experiments else None, stages)
     keys = _keys(runs, wanted)
-    out.columns = _columns(keys, wanted)
-    out.groups = _grouped([_row(run, names, keys) for run in runs], wanted.group)
+    rows = [_row(run, names, keys) for run in runs]
+    out.columns = _columns(keys, wanted, rows)
+    out.groups = _grouped(rows, wanted.group)
     out.keys = _known_keys(reader, runs)
     out.damaged = [str(error) for error in reader.damaged[:5]]
     return out
@@ -193,8 +194,13 @@ def _keys(runs: Sequence[Run], wanted: Wanted) -> list[tuple[str, str]]:
     return [("params", key) for key in params[:half]] + [("metrics", key) for key in metrics[:half]]
 
 
-def _columns(keys: Sequence[tuple[str, str]], wanted: Wanted) -> list[Column]:
+def _columns(keys: Sequence[tuple[str, str]], wanted: Wanted, rows: Sequence[Row]) -> list[Column]:
     columns = [Column(name, name, SORTABLE.get(name, "")) for name in FIXED]
+    if not wanted.constants and not wanted.columns and len(rows) > 1:
+        # As everywhere: what is the same in all rows says nothing.
+        same = {"experiment": {row.experiment for row in rows}, "user": {row.run.user for row in rows}}
+        same["commit"] = {str(row.run.source.get("commit")) for row in rows}
+        columns = [column for column in columns if len(same.get(column.name, "xx")) > 1]
     for section, key in keys:
         quoted = key if key.replace("_", "").replace("/", "").isalnum() else f"`{key}`"
         columns.append(Column(f"{section}.{key}", key, f"{section}.{quoted}", numeric=section == "metrics"))
