@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gml.cli.code_options import direction_options, experiment_ids, tell, value_options
+from gml.cli.code_options import direction_options, tell, value_options
 from gml.cli.common import json_option, open_reader, open_workspace, report_damage
 from gml.cli.output import emit_json, number
+from gml.tracking.missing import experiment_ids
 
 if TYPE_CHECKING:
     from gml.tracking.code.verdicts import Outcome, Plan, Verdict

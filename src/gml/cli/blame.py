@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gml.cli.code_options import direction_options, experiment_ids, guess_note, tell
+from gml.cli.code_options import direction_options, guess_note, tell
 from gml.cli.common import json_option, open_reader, report_damage
 from gml.cli.output import ago, emit_json, is_terminal, number, table, timestamp
 from gml.domain.ids import short_id
+from gml.tracking.missing import experiment_ids
 
 if TYPE_CHECKING:
     from gml.tracking.code.blame import Step

@@ -63,17 +63,6 @@ def value_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda inner, option: option(inner), reversed(options), command)
 
 
-def experiment_ids(reader: Reader, names: Sequence[str]) -> set[str] | None:
-    """Return the ids of experiments by name, None for no restriction.
-
-    Raises:
-        NotFoundError: there is no such experiment.
-    """
-    from gml.cli.ls import _experiments
-
-    return _experiments(tuple(names), {e.experiment_id: e.name for e in reader.experiments()})
-
-
 def best_pair(reader: Reader, best: str, wanted: Sequence[str], experiments: Sequence[str]) -> list[Run]:
     """Return the two runs that `gml diff --best METRIC A..B` compares, and say how they were found.
 
@@ -83,6 +72,7 @@ def best_pair(reader: Reader, best: str, wanted: Sequence[str], experiments: Seq
     """
     from gml.tracking.code.best import best_of_sides
     from gml.tracking.code.values import metric_of
+    from gml.tracking.missing import experiment_ids
 
     if len(wanted) != 1:
         raise UsageError("--best compares the two sides of one range", hint="such as main..feature/x")

@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING, Final
 
 import click
 
+from gml.cli.code_options import tell
 from gml.cli.common import open_reader, report_damage
-from gml.domain.errors import GmlError, NotFoundError, StorageError, UsageError
+from gml.domain.errors import GmlError, StorageError, UsageError
 from gml.domain.run import ACTIVE
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def export_command(
       gml export --history --format jsonl
     """
     from gml.index import export
+    from gml.index.query import parse
+    from gml.tracking.missing import experiment_ids, missing_keys
 
     form = form or _BY_SUFFIX.get(Path(output or "").suffix.lower(), "csv")
     if form == "parquet":
@@ -64,7 +67,9 @@ def export_command(
         export.require_parquet()
     reader = open_reader()
     names = {e.experiment_id: e.name for e in reader.experiments()}
-    entries = _entries(reader, query, _wanted(experiments, names))
+    entries = _entries(reader, query, experiment_ids(reader, experiments))
+    if query.strip():
+        tell(missing_keys(reader, parse(query).fields()))
     with _output(output) as out:
         if history:
             runs = _runs(reader, entries)
@@ -77,20 +82,6 @@ def export_command(
         what = "points" if history else "runs"
         click.echo(f"wrote {count} {what[:-1] if count == 1 else what} to {output}", err=True)
     report_damage(reader)
-
-
-def _wanted(wanted: tuple[str, ...], names: dict[str, str]) -> set[str] | None:
-    if not wanted:
-        return None
-    by_name = {name: key for key, name in names.items()}
-    for name in wanted:
-        if name not in by_name and name not in names:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, by_name, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "`gml exp ls` shows them"
-            raise NotFoundError(f"no experiment is named {name!r}", hint=hint)
-    return {by_name.get(name, name) for name in wanted}
 
 
 def _entries(reader: Reader, query: str, experiments: set[str] | None) -> list[RunEntry]:

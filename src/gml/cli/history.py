@@ -8,13 +8,13 @@ import click
 
 from gml.cli.code_options import (
     direction_options,
-    experiment_ids,
     guess_note,
     tell,
     value_options,
 )
 from gml.cli.common import json_option, open_reader, report_damage
 from gml.cli.output import emit_json, is_terminal, number, table
+from gml.tracking.missing import experiment_ids
 
 if TYPE_CHECKING:
     from gml.tracking.code.history import History, Row

@@ -11,13 +11,14 @@ from gml.cli.code_options import code_options, tell
 from gml.cli.common import json_option, report_damage
 from gml.cli.output import ago, duration, emit_json, is_terminal, number, run_json, table, timestamp
 from gml.cli.watch import at_option, open_at, watch
-from gml.domain.errors import NotFoundError, UsageError
+from gml.domain.errors import UsageError
 from gml.domain.ids import short_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gml.domain.run import Run
+    from gml.index.query.ast import Field
     from gml.tracking.code.selection import CodeSelection
 
 FIXED = ("id", "name", "status", "started", "took")
@@ -70,26 +71,31 @@ def ls_command(
     from gml.domain.run import ACTIVE, DELETED
     from gml.index.query import parse, parse_sort
     from gml.tracking.code.selection import select_runs
+    from gml.tracking.missing import experiment_ids, missing_keys
 
     if watch_every is not None and (at is not None or as_csv or deleted or columns or sort or code):
         raise UsageError("--watch goes with QUERY, -x and --json only", hint="leave the other options out")
     reader = open_at(at)
     names = {e.experiment_id: e.name for e in reader.experiments()}
-    wanted = _experiments(experiments, names)
+    wanted = experiment_ids(reader, experiments)
     if watch_every is not None:
         watch(reader, watch_every, query, wanted, as_json=as_json)
         return
+    parsed = parse(query) if query.strip() else None
+    orders = parse_sort(",".join(sort)) if sort else ()
     selected = select_runs(
         reader,
         code,
-        parse(query) if query.strip() else None,
-        parse_sort(",".join(sort)) if sort else (),
+        parsed,
+        orders,
         now_ms=int(time.time() * 1000),
         experiments=wanted,
         stages={DELETED if deleted else ACTIVE},
         limit=limit + 1,
     )
     tell(selected.notes)
+    named = [*(parsed.fields() if parsed else ()), *(order.field for order in orders)]
+    tell(missing_keys(reader, [*named, *_fields(columns)]))
     more, runs = len(selected.runs) > limit, selected.runs[:limit]
     if as_json:
         emit_json([run_json(run, names.get(run.experiment_id, run.experiment_id)) for run in runs])
@@ -102,22 +108,6 @@ def ls_command(
         if not runs and not query and not deleted and at is None and not code:
             click.echo("no runs yet; start one: gml log -- python train.py", err=True)
     report_damage(reader)
-
-
-def _experiments(wanted: tuple[str, ...], names: dict[str, str]) -> set[str] | None:
-    if not wanted:
-        return None
-    by_name = {name: key for key, name in names.items()}
-    found = set()
-    for name in wanted:
-        if name not in by_name and name not in names:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, by_name, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "`gml exp ls` shows them"
-            raise NotFoundError(f"no experiment is named {name!r}", hint=hint)
-        found.add(by_name.get(name, name))
-    return found
 
 
 def _keys(runs: Sequence[Run], columns: str | None) -> list[tuple[str, str]]:
@@ -135,6 +125,14 @@ def _keys(runs: Sequence[Run], columns: str | None) -> list[tuple[str, str]]:
             raise UsageError(f"column {name!r} is not known", hint="use params.KEY, metrics.KEY or tags.KEY")
         keys.append((section, key))
     return keys
+
+
+def _fields(columns: str | None) -> list[Field]:
+    """Return the columns that were asked for as fields of a query."""
+    from gml.index.query import ast
+
+    entities = {"params": ast.PARAM, "metrics": ast.METRIC, "tags": ast.TAG}
+    return [ast.Field(entities[section], key) for section, key in _keys((), columns)] if columns else []
 
 
 def _cell(run: Run, section: str, key: str, *, exact: bool = False) -> str:

@@ -269,7 +269,7 @@ _EXPLAINED: Final[tuple[tuple[str, Callable[[re.Match[str], str], GmlError]], ..
     (r"no such table: (.+)", _no_table),
     (r"access to (?:\w+\.)*?(\w+)\.\w* is prohibited", _no_table),
     (r"(?:no such function|not authorized to use function): (.+)", _no_function),
-    (r"not authorized|attempt to write|cannot modify|may not be", lambda _match, _text: UsageError(
+    (r"not authorized|cannot VACUUM|attempt to write|cannot modify|may not be", lambda *_: UsageError(
         "gml sql only reads: a query is one SELECT on the views", hint=_HINT)),
     (r'near "(.*)": syntax error', lambda match, text: UsageError(
         f"the SQL has an error near {match[1]!r}{_place(match[1], text)}", hint=_HINT)),

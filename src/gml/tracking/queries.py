@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from gml.domain.experiment import Experiment
     from gml.domain.run import Run as StoredRun
+
+log = logging.getLogger("gml")
 
 ACTIVE_ONLY = 1
 DELETED_ONLY = 2
@@ -111,15 +114,21 @@ def select(
 ) -> list[StoredRun]:
     """Return the stored runs that match a query, sorted and cut."""
     from gml.index.query import parse, parse_order
+    from gml.tracking.missing import missing_keys
 
-    return reader.search(
-        parse(query) if query.strip() else None,
+    parsed = parse(query) if query.strip() else None
+    found = reader.search(
+        parsed,
         parse_order(order_by),
         now_ms=int(time.time() * 1000),
         experiments=experiments,
         stages=_stages(view_type),
         limit=limit,
     )
+    if not found and parsed is not None:
+        for line in missing_keys(reader, parsed.fields()):
+            log.warning("gml: %s", line)
+    return found
 
 
 def _stages(view_type: int) -> set[str]:

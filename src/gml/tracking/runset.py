@@ -190,27 +190,17 @@ def runs(
     parse_order(orders)
 
     def find() -> tuple[Reader, list[StoredRun]]:
+        from gml.tracking.missing import experiment_ids as experiment_ids_of
         from gml.tracking.queries import ACTIVE_ONLY, DELETED_ONLY, select
 
         reader = Reader(active.workspace())
         wanted = None if experiment_ids is None else set(experiment_ids)
         if experiment_names is not None:
-            wanted = {_experiment(reader, name) for name in experiment_names}
+            wanted = experiment_ids_of(reader, experiment_names) or set()
         view = DELETED_ONLY if deleted else ACTIVE_ONLY
         return reader, select(reader, query, orders, wanted, view, max_results)
 
     return RunSet(find)
-
-
-def _experiment(reader: Reader, name: str) -> str:
-    known = {e.name: e.experiment_id for e in reader.experiments()}
-    if name not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "`gml exp ls` shows them"
-        raise NotFoundError(f"no experiment is named {name!r}", hint=hint)
-    return known[name]
 
 
 def gather(wanted: Iterable[Any]) -> tuple[Reader, list[StoredRun]]:

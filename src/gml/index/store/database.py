@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 
 from gml.domain.errors import CorruptError, NotFoundError, StorageError
+from gml.index.query import ast
 from gml.index.store import schema
 from gml.index.store.compile import Compiler, NotCompilableError
+from gml.index.store.conditions import SECTIONS
 from gml.index.store.files import Guard, connect, private, transaction
 from gml.index.store.update import Updater, tree_of
 from gml.ledger.view import RunEntry
@@ -265,6 +267,17 @@ class RunIndex:
             return sorted(out[schema.PARAM]), sorted(out[schema.METRIC]), sorted(out[schema.TAG])
 
         return self._ask(answer)
+
+    def all_keys(self) -> dict[str, set[str]]:
+        """Return the keys that runs have, by `ast.METRIC`, `ast.PARAM` and `ast.TAG`.
+
+        Those of runs that are not in the ledger any more may be among them. Tags as in `keys_of`.
+        """
+        found: dict[str, set[str]] = {ast.METRIC: set(), ast.PARAM: set(), ast.TAG: set()}
+        entities = {number: entity for entity, number in SECTIONS.items()}
+        for section, key in self._ask(lambda c: c.execute("SELECT section, key FROM keys").fetchall()):
+            found[entities[section]].add(key)
+        return found
 
     def search(
         self,
