@@ -1,11 +1,16 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from query_strategies import runs as any_run
 
 from gml.domain.metrics import MetricSummary
 from gml.domain.run import Run
+from gml.index.as_mlflow import mlflow_tag
 from gml.index.frames import history_frame, mlflow_tags, runs_frame
 
 FIRST = ["run_id", "experiment_id", "status", "artifact_uri", "start_time", "end_time"]
@@ -101,3 +106,24 @@ def test_ten_thousand_runs_take_about_a_second_at_most():
     assert frame.shape == (10_000, 46)
     # 0.3 s here; the room is for slow and shared machines.
     assert taken < 2
+
+
+@given(
+    run=any_run(),
+    source=st.fixed_dictionaries(
+        {},
+        optional={
+            "name": st.sampled_from(["train.py", "", None]),
+            "type": st.sampled_from(["PROJECT", "LOCAL"]),
+            "commit": st.sampled_from(["4f1c", 7]),
+            "branch": st.just("main"),
+            "remote": st.just("https://x/y"),
+        },
+    ),
+)
+def test_all_tags_are_those_that_are_asked_for_one_by_one(run, source):
+    run = replace(run, source=source)
+    tags = mlflow_tags(run)
+    keys = {*tags, *run.tags, "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit",
+            "mlflow.source.git.branch", "mlflow.source.git.repoURL", "mlflow.runName", "mlflow.user"}  # fmt: skip
+    assert {key: mlflow_tag(run, key) for key in keys if mlflow_tag(run, key) is not None} == tags

@@ -73,11 +73,18 @@ def mlflow_tags(run: Run) -> dict[str, str]:
         >>> mlflow_tags(Run("ab12", "0", "calm-owl", "me", "FINISHED", 0, 1, tags={"a": "b"}))
         {'mlflow.runName': 'calm-owl', 'mlflow.user': 'me', 'a': 'b'}
     """
+    # The rules of `mlflow_tag`, without asking for key by key: an index makes the tags of all runs.
+    own = run.tags
     out: dict[str, str] = {}
-    for key in (*_FROM_FIELDS, *_FROM_SOURCE):
-        value = mlflow_tag(run, key)
+    for key, truth in _FROM_FIELDS.items():
+        value = truth(run)
         if value is not None:
             out[key] = value
-    for key, value in run.tags.items():
+    if run.source:
+        for key, said in _FROM_SOURCE.items():
+            value = said(run) if key not in own else None
+            if value is not None:
+                out[key] = value
+    for key, value in own.items():
         out.setdefault(key, value)
     return out

@@ -97,24 +97,29 @@ class LedgerView:
             return None
         return RunEntry(run_id, record.oid if record else None, folder.oid if folder else None)
 
-    def entries(self) -> Iterator[RunEntry]:
-        """Yield every run, newest id first, imported runs with foreign ids last."""
+    def entries(self, *, oldest_first: bool = False) -> Iterator[RunEntry]:
+        """Yield every run, newest id first, imported runs with foreign ids last.
+
+        Args:
+            oldest_first: the other way round.
+        """
         if self.tree is None:
             return
-        for top, depth in (("runs", 3), ("runs-x", 2)):
+        tops = [("runs", 3), ("runs-x", 2)]
+        for top, depth in reversed(tops) if oldest_first else tops:
             root = trees.lookup(self.store, self.tree, top)
             if root is not None:
-                yield from self._descend(root.oid, depth)
+                yield from self._descend(root.oid, depth, newest_first=not oldest_first)
 
-    def _descend(self, tree: str, depth: int) -> Iterator[RunEntry]:
+    def _descend(self, tree: str, depth: int, *, newest_first: bool) -> Iterator[RunEntry]:
         listed = trees.entries(self.store, tree)
         if depth:
-            for entry in reversed(listed):
-                yield from self._descend(entry.oid, depth - 1)
+            for entry in reversed(listed) if newest_first else listed:
+                yield from self._descend(entry.oid, depth - 1, newest_first=newest_first)
             return
         records = {e.name[:-5]: e.oid for e in listed if e.name.endswith(".json")}
         folders = {e.name: e.oid for e in listed if e.is_tree}
-        for run_id in sorted(records.keys() | folders.keys(), reverse=True):
+        for run_id in sorted(records.keys() | folders.keys(), reverse=newest_first):
             yield RunEntry(run_id, records.get(run_id), folders.get(run_id))
 
     def newest_id(self) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 
@@ -33,7 +33,8 @@ MISSHAPEN: Final = (AttributeError, TypeError, ValueError, KeyError, IndexError,
 _MAX_INT: Final = (1 << 63) - 1
 _LAST_OF_NUMBER: Final = frozenset("0123456789.nNfFyY")
 
-Row = tuple[Any, ...]
+Row: TypeAlias = tuple[Any, ...]
+Waiting: TypeAlias = tuple[list[Row], list[Row], list[Row], list[Row], list[Row]]
 _by_id: Final = itemgetter(0)
 
 
@@ -51,7 +52,6 @@ class Rows:
         # Rows without NULL apart: Python passes a None to SQLite at twenty times the cost of a number.
         self.points: list[Row] = []
         self.metrics: list[Row] = []
-        self.numbers: list[Row] = []
         self.texts: list[Row] = []
         self._shapes: dict[tuple[int, tuple[str, ...]], tuple[list[int], bytes]] = {}
 
@@ -99,17 +99,14 @@ class Rows:
         self, rid: int, entry: RunEntry, run: Run, held: bytes, points: list[Row], others: list[Row]
     ) -> None:
         # Everything is made before anything is kept: a damaged run must not leave half of its rows.
-        numbers: list[Row] = []
         texts: list[Row] = []
         for section, found in ((schema.PARAM, run.params), (schema.TAG, mlflow_tags(run))):
             bases, ids = self._shape(section, found)
             held += ids
             for base, value in zip(bases, found.values(), strict=True):
-                number = finite_number(value)
-                if number is None:
-                    texts.append((base + rid, value))
-                else:
-                    numbers.append((base + rid, value, number))
+                if value.__class__ is not str:
+                    raise TypeError(f"{value!r} is not text")
+                texts.append((base + rid, value))
         run_row = _run_row(rid, run)
         details = (
             rid,
@@ -122,23 +119,18 @@ class Rows:
         )
         self.points += points
         self.metrics += others
-        self.numbers += numbers
         self.texts += texts
         self.runs.append(run_row)
         self.details.append(details)
 
-    def inserts(self) -> list[tuple[str, list[Row]]]:
-        """Return the statements that insert the rows, each with its rows in the order of their ids."""
-        for rows in (self.points, self.metrics, self.numbers, self.texts):
+    def waiting(self) -> Waiting:
+        """Return the rows: of runs, details, metrics with one point, other metrics, params and tags.
+
+        Each in the order of their ids, which are few pages of the tables.
+        """
+        for rows in (self.points, self.metrics, self.texts):
             rows.sort(key=_by_id)
-        return [
-            ("run_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self.runs),
-            ("details VALUES (?, ?, ?, ?, ?, ?, ?)", self.details),
-            ("metric_rows (id, last, step) VALUES (?, ?, ?)", self.points),
-            ("metric_rows VALUES (?, ?, ?, ?, ?, ?)", self.metrics),
-            ("text_rows (id, value, num) VALUES (?, ?, ?)", self.numbers),
-            ("text_rows (id, value) VALUES (?, ?)", self.texts),
-        ]
+        return self.runs, self.details, self.points, self.metrics, self.texts
 
     def _shape(self, section: int, values: Mapping[str, Any]) -> tuple[list[int], bytes]:
         """Return the row ids of keys less the run's number, and the keys' numbers as bytes.
@@ -153,6 +145,31 @@ class Rows:
             if len(self._shapes) < 256:
                 self._shapes[shape] = found
         return found
+
+
+def inserts(waiting: Waiting) -> list[tuple[str, list[Row]]]:
+    """Return the statements that insert rows, each with its rows.
+
+    Which texts are numbers is found out here and not in `Rows`: a second process may fill those, and then
+    both have about the same to do.
+    """
+    runs, details, points, metrics, texts = waiting
+    numbers: list[Row] = []
+    others: list[Row] = []
+    for row in texts:
+        number = finite_number(row[1])
+        if number is None:
+            others.append(row)
+        else:
+            numbers.append((*row, number))
+    return [
+        ("run_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", runs),
+        ("details VALUES (?, ?, ?, ?, ?, ?, ?)", details),
+        ("metric_rows (id, last, step) VALUES (?, ?, ?)", points),
+        ("metric_rows VALUES (?, ?, ?, ?, ?, ?)", metrics),
+        ("text_rows (id, value, num) VALUES (?, ?, ?)", numbers),
+        ("text_rows (id, value) VALUES (?, ?)", others),
+    ]
 
 
 def position(run_id: str, start_time: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gml.domain.errors import CorruptError, GmlError, NotFoundError
 from gml.git import trees
 from gml.index.store import schema
-from gml.index.store.rows import MISSHAPEN, Rows
+from gml.index.store.rows import MISSHAPEN, Rows, inserts
 from gml.index.store.worker import WorkerError, frames, is_worthwhile
 from gml.ledger.codec import decode
 from gml.ledger.layout import run_of_path
@@ -52,7 +52,7 @@ class Updater:
         done = 0
         with _no_collection():
             # Oldest first, so that rows are appended to the tables in their order.
-            for chunk in _chunks(reversed(list(view.entries()))):
+            for chunk in _chunks(view.entries(oldest_first=True)):
                 self._insert(view, chunk)
                 done += len(chunk)
                 if progress is not None:
@@ -67,7 +67,7 @@ class Updater:
             with _no_collection():
                 for frame in frames(view):
                     many("INSERT INTO keys VALUES (?, ?, ?)", frame["keys"])
-                    for where, values in frame["inserts"]:
+                    for where, values in inserts(frame["rows"]):
                         many(f"INSERT INTO {where}", values)
                     failed += frame["failed"]
                     if progress is not None:
@@ -147,7 +147,7 @@ class Updater:
                 self._next_rid += 1
         self._connection.executemany("INSERT OR REPLACE INTO damage VALUES (?, ?)", damaged)
         # In the order of their ids the rows of a chunk go to few pages.
-        for where, values in rows.inserts():
+        for where, values in inserts(rows.waiting()):
             self._connection.executemany(f"INSERT INTO {where}", values)
 
     def _key_id(self, section: int, key: str) -> int:

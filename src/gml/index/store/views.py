@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gml.index.store import schema
-from gml.index.store.rows import Rows
+from gml.index.store.rows import Rows, inserts
 from gml.ledger.view import RunEntry
 
 if TYPE_CHECKING:
@@ -169,6 +169,6 @@ def _overlay(connection: sqlite3.Connection, live: list[Run]) -> bool:
     rows = Rows(key_id)
     for rid, run in enumerate(live, start=1):
         rows.add_run(rid, RunEntry(run.run_id, None, None), run)
-    for where, values in rows.inserts():
+    for where, values in inserts(rows.waiting()):
         connection.executemany(f"INSERT INTO live_{where}", values)
     return True

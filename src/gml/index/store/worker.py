@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gml.ledger.view import LedgerView
 
 # Below so many runs a process costs more than it saves.
-WORTHWHILE: Final = 20_000
+WORTHWHILE: Final = 5_000
 CHUNK: Final = 5_000
 
 _LONGEST: Final = 1 << 30
@@ -49,8 +49,9 @@ def frames(view: LedgerView) -> Iterator[dict[str, Any]]:
     """Yield what the child read, oldest runs first.
 
     Yields:
-        Dictionaries with `keys` (number, section and key of keys that are new), `inserts` (as
-        `Rows.inserts`), `failed` (ids of runs that it could not read) and `done` (number of runs so far).
+        Dictionaries with `keys` (number, section and key of keys that are new), `rows` (for
+        `gml.index.store.rows.inserts`), `failed` (ids of runs that it could not read) and `done` (number of
+        runs so far).
 
     Raises:
         WorkerError: the child failed; what was yielded so far is of no use.
@@ -128,7 +129,8 @@ def main() -> None:
         return found
 
     rid = done = 0
-    pending = reversed(list(view.entries()))
+    # Oldest first, so that rows are appended to the tables in their order.
+    pending = view.entries(oldest_first=True)
     while chunk := list(islice(pending, CHUNK)):
         rows, failed = Rows(key_id), []
         for entry in chunk:
@@ -139,6 +141,6 @@ def main() -> None:
             else:
                 rid += 1
         done += len(chunk)
-        _send(out, {"keys": fresh[:], "inserts": rows.inserts(), "failed": failed, "done": done})
+        _send(out, {"keys": fresh[:], "rows": rows.waiting(), "failed": failed, "done": done})
         fresh.clear()
     _send(out, None)
