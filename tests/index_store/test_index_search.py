@@ -9,6 +9,7 @@ from index_cases import ALL_TEXTS, HOSTILE, NOW, Dice, found, naive, orders, pla
 
 from gml.index.query import ast, parse, parse_order, unparse
 from gml.index.query.order import Order
+from gml.index.store import compile as compiler
 from gml.ledger import layout
 
 TIMES = {"suppress_health_check": list(HealthCheck), "deadline": None, "database": None}
@@ -76,6 +77,14 @@ options = st.fixed_dictionaries(
 @given(query=plain_queries, order=orders, more=options)
 def test_generated_queries(world, query, order, more):
     check(world, query, order, **more)
+
+
+@settings(max_examples=150, phases=[Phase.generate], **TIMES)
+@given(query=plain_queries, order=orders, more=options)
+def test_generated_queries_with_more_keys_than_are_joined(world, query, order, more):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "_MOST_KEYS", 1)
+        check(world, query, order, **more)
 
 
 @settings(max_examples=150, phases=[Phase.generate], **TIMES)
@@ -206,3 +215,34 @@ def test_looking_runs_up(world):
         counts[place] = counts.get(place, 0) + 1
     assert index.counts() == counts
     assert index.search(None, now_ms=NOW, limit=1)[0].record is not None
+
+
+def test_more_keys_than_sqlite_joins(lab):
+    """Of 100 params and metrics each the index answers, in any combination of conditions and orders."""
+    dice = Dice(4)
+    keys = [f"k{n}" for n in range(100)]
+    lab.runs(
+        {
+            **dice.document(dice.run_id()),
+            "params": {key: str(dice.randrange(3)) for key in keys if dice.maybe(0.99)},
+            "metrics": {
+                key: {"last": float(dice.randrange(3)), "step": 0, "timestamp": 0}
+                for key in keys
+                if dice.maybe(0.99)
+            },
+        }
+        for _ in range(60)
+    )
+    view, index = lab.view(), lab.open()
+    for text in (
+        " and ".join(f"params.{key} != '2' or metrics.{key} >= 0" for key in keys),
+        " and ".join(f"metrics.{key} >= 0" for key in keys[:80]) + " and params.k1 in ('0', '1')",
+        " or ".join(f"params.{key} > 1" for key in keys) + " or not metrics.k3 is null",
+        " or ".join(f"metrics.{key}.max between 1 and 2" for key in keys),
+    ):
+        query, order = (
+            parse(text),
+            parse_order([f"metrics.{key} DESC" for key in keys[40:100]] + ["params.k2"]),
+        )
+        assert found(index, query, order) == naive(view, query, order)
+    index.close()

@@ -37,7 +37,7 @@ FIXED: Final = {
 POINTS: Final = {"run_id": TEXT, "key": TEXT, "step": INTEGER, "timestamp": INTEGER, "value": REAL}
 
 _BATCH: Final = 20_000
-_CELLS: Final = 2_000_000
+_CELLS: Final = 250_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ the rows of the order's own key can: see `Compiler.statement`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from gml.index.query import ast
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiler", "NotCompilableError", "Statement", "without_steps"]
 
-# SQLite joins at most 64 tables.
+# SQLite joins at most 64 tables; the rows of further keys are looked up one by one.
 _MOST_KEYS: Final = 56
+_LOOKED_UP: Final = re.compile(r"\bs([0-9]+)\.(\w+)")
 _NEWEST: Final = "r.start_time DESC, r.run_id DESC"
 
 
@@ -61,6 +64,7 @@ class Compiler:
         self._optional: list[str] = []
         self._where: list[Piece] = []
         self._aliases: dict[Values, str] = {}
+        self._looked_up: list[Values] = []
 
     def statement(
         self,
@@ -95,8 +99,8 @@ class Compiler:
         leads = [term for term in terms if self._can_join(term)]
         # Rows of metrics are narrower and compared faster than those of texts.
         leads.sort(key=lambda term: term.field.entity != ast.METRIC)
-        if len({term.field for term in leads}) > _MOST_KEYS:
-            raise NotCompilableError
+        joined_fields = set(islice(dict.fromkeys(term.field for term in leads), _MOST_KEYS))
+        leads = [term for term in leads if term.field in joined_fields]
         if driven:
             if leads or limit is None or not orders:
                 return None
@@ -128,7 +132,14 @@ class Compiler:
         sql += " LIMIT ?"
         parameters = [*where.parameters, *order.parameters, -1 if limit is None else limit]
         sql = f"SELECT a.run_id, d.record, d.folder FROM ({sql}) a CROSS JOIN details d ON d.rid = a.rid"  # noqa: S608
+        if self._looked_up:
+            sql = _LOOKED_UP.sub(self._look_up, sql)
         return Statement(sql, parameters, self._conditions.functions)
+
+    def _look_up(self, found: re.Match[str]) -> str:
+        """Return what stands for a column of a row that could not be joined."""
+        rows = self._looked_up[int(found[1])]
+        return f"(SELECT s.{found[2]} FROM {rows.table} s WHERE {rows.of('s')})"  # noqa: S608
 
     def _can_join(self, node: ast.Expression) -> TypeGuard[ast.Comparison | ast.Membership | ast.Between]:
         """Whether a condition is on exactly one row, so that runs without that row cannot match."""
@@ -159,7 +170,9 @@ class Compiler:
         alias = self._aliases.get(place)
         if alias is None:
             if len(self._aliases) >= _MOST_KEYS:
-                raise NotCompilableError
+                alias = self._aliases[place] = f"s{len(self._looked_up)}"
+                self._looked_up.append(place)
+                return alias
             alias = self._aliases[place] = f"o{len(self._aliases)}"
             self._optional.append(f"LEFT JOIN {rows.table} {alias} ON {rows.of(alias)}")
         return alias
