@@ -49,7 +49,8 @@ COMMANDS: Final = {
     "bundle": ("bundle", "Carry runs in a file."),
     "status": ("status", "What runs here, and what is waiting."),
     "recover": ("status", "Commit runs whose process died."),
-    "doctor": ("doctor", "Check the repository, the ledger and the store."),
+    "doctor": ("doctor", "Check the repository, the ledger and the store; repair it."),
+    "gc": ("gc", "Pack the repository tightly."),
 }
 
 

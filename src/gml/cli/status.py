@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from gml.cli.common import json_option, open_workspace
@@ -12,21 +14,25 @@ from gml.domain.ids import short_id
 @click.command("status")
 @json_option
 def status_command(as_json: bool) -> None:
-    """Show what runs here, what was interrupted, and the latest run. Changes nothing.
+    """Show what runs here, what was interrupted, the latest run, and what is not pushed. Changes nothing.
 
     \b
     Example:
       gml status
     """
+    from gml.sync.standing import standing
     from gml.tracking.health import status
 
-    now = status(open_workspace())
+    workspace = open_workspace()
+    now = status(workspace)
+    there = standing(workspace)
     if as_json:
         emit_json(
             {
                 "running": [run.run_id for run in now.running],
                 "interrupted": now.interrupted,
                 "latest": now.latest.run_id if now.latest else None,
+                "remote": asdict(there) if there else None,
             }
         )
         return
@@ -44,6 +50,15 @@ def status_command(as_json: bool) -> None:
         )
     else:
         click.echo("no runs yet; start one: gml log -- python train.py")
+    if there is not None:
+        ahead, behind = len(there.ahead), len(there.behind)
+        if not there.known:
+            text = f"{ahead} runs to push; never fetched from" if ahead else "never fetched from"
+        elif ahead or behind:
+            text = f"{ahead} runs to push, {behind} to take in"
+        else:
+            text = "has the same runs, as far as is known"
+        click.echo(f"remote       {there.remote}: {text}")
 
 
 @click.command("recover")

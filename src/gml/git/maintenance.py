@@ -66,3 +66,23 @@ def _command(store: FileStore) -> GitCommand | None:
     from gml.git.worktree_git import GitCommand
 
     return GitCommand(git, store)
+
+
+def pack_all(store: FileStore) -> str | None:
+    """Pack everything into one pack with good deltas; unreachable objects are kept.
+
+    Call it under the writers' lock.
+
+    Returns:
+        Empty when it is done, git's words when it failed, None without a git command.
+    """
+    git = _command(store)
+    if git is None:
+        return None
+    from gml.git.worktree_git import reason
+
+    done = git.run([
+        *_DURABLE, "-c", "gc.auto=0", "-c", "pack.threads=0",
+        "repack", "-a", "-d", "-k", "-l", "-q", "--window=50", "--depth=50",
+    ], timeout=None)  # fmt: skip
+    return reason(done.stderr) if done.returncode else ""

@@ -163,13 +163,13 @@ def short_ids(objects_dirs: Iterable[Path], prefix: str) -> set[str]:
             )
         for index in (directory / "pack").glob("*.idx"):
             try:
-                found |= _in_index(index, prefix)
+                found |= in_index(index, prefix)
             except (OSError, ValueError, struct.error):
                 continue  # removed by a repack meanwhile: the new pack has its objects
     return found
 
 
-def _in_index(path: Path, prefix: str) -> set[str]:
+def in_index(path: Path, prefix: str) -> set[str]:
     """Search one pack index (version 2) for ids with a prefix."""
     found: set[str] = set()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -73,7 +73,11 @@ class GitCommand:
         return self._environ
 
     def run(
-        self, args: Sequence[str], data: bytes | None = None, environ: Mapping[str, str] | None = None
+        self,
+        args: Sequence[str],
+        data: bytes | None = None,
+        environ: Mapping[str, str] | None = None,
+        timeout: float | None = PATIENCE,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run git and return what it did, failures included."""
         try:
@@ -85,11 +89,11 @@ class GitCommand:
                 check=False,
                 cwd=self._place.worktree or self._place.git_dir,
                 env={**self._environ, **(environ or {})},
-                timeout=PATIENCE,
+                timeout=timeout,
             )
         except subprocess.TimeoutExpired as exc:
             raise RepositoryError(
-                f"git {args[0]} did not finish in {PATIENCE} s", hint="a filter program may be waiting"
+                f"git {args[0]} did not finish in {timeout:g} s", hint="a filter program may be waiting"
             ) from exc
         except OSError as exc:
             raise RepositoryError(f"cannot run git: {exc.strerror}") from exc
