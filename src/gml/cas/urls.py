@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gml.cas.transfer import storage_errors
-from gml.domain.errors import MissingPackageError, UsageError
+from gml.domain.errors import MissingPackageError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +45,33 @@ def send(path: Path, url: str) -> None:
         if parent:
             system.makedirs(parent, exist_ok=True)
         system.put_file(str(path), target)
+
+
+def receive(url: str, path: Path) -> None:
+    """Copy a file at a URL to a local path; it appears there when it is whole.
+
+    Raises:
+        UsageError: the scheme is unknown.
+        MissingPackageError: the scheme needs a package that is not installed.
+        NotFoundError: there is nothing at the URL.
+        StorageError: it could not be read or written.
+    """
+    from fsspec.core import url_to_fs
+
+    from gml.fs import write_stream
+
+    scheme = url.partition("://")[0]
+    try:
+        system, source = url_to_fs(url)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{scheme}:// needs a package that is not installed", hint=" ".join(str(error).split())
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"cannot read {url!r}: {error}") from error
+    with storage_errors(f"read {url}"):
+        try:
+            with system.open(source, "rb") as file:
+                write_stream(path, file)
+        except FileNotFoundError:
+            raise NotFoundError(f"there is nothing at {url}") from None

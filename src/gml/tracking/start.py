@@ -54,6 +54,7 @@ class NewRun:
         run_id: id to use, None for a new one.
         cwd: where the command runs, None for the current directory.
         facts: further keys of the `source` section.
+        inputs: data sets that are known to be read, as documents have them.
     """
 
     experiment: str | None = None
@@ -70,6 +71,7 @@ class NewRun:
     run_id: str | None = None
     cwd: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Sequence[Mapping[str, Any]] = ()
 
 
 def start_new(workspace: Workspace, new: NewRun) -> Recorder:
@@ -101,6 +103,7 @@ def start_new(workspace: Workspace, new: NewRun) -> Recorder:
     events: list[list[Any]] = [["set", "source", source.facts | dict(new.facts)]]
     if environment:
         events.append(["env", dict(environment)])
+    events += [["i", dict(entry)] for entry in new.inputs]
     if new.parent:
         events.append(["t", TAG_PARENT, new.parent])
     membership = journal.create(workspace.journal_root, run_id, header, events, process_facts(os.environ))

@@ -13,9 +13,12 @@ from gml.domain.ids import short_id
 from gml.git.checkout import plain_environ, throw_away_checkout
 from gml.git.objects import parse_commit
 from gml.projects.isolation import Code, code_of_revision, lfs_pointers, submodules, without_run
+from gml.projects.mlproject.sources import Located
 from gml.projects.rerun import command as commands
 from gml.projects.rerun import data as files
+from gml.projects.rerun import project as of_project
 from gml.projects.rerun.drift import Report, Tolerances, compare
+from gml.projects.rerun.launching import launch_again, linked
 from gml.projects.rerun.needs import MissingPartsError, Need
 from gml.projects.rerun.surroundings import compare_surroundings, recorded_variables
 from gml.tracking.capture.environment import capture_environment
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from gml.domain.run import Run
     from gml.git.checkout import Checkout
 
-TAG_OF: Final = "gml.rerun.of"
 TAG_RESULT: Final = "gml.rerun.result"
 
 
@@ -212,6 +214,20 @@ def _prepare(reader: Reader, run: Run, wish: Wish, top: Path, needs: list[Need])
         cwd = top
     recorded = environment(reader, run)
     environ, variables = _variables(workspace, recorded, wish)
+    if isinstance(run.source.get("project"), dict):
+        place = Located(Workspace.open(top, environ), cwd, of_project.foreign_facts(run), isolated=True)
+        launch, found = of_project.project_launch(
+            run, place, wish.changes, variables, here=wish.python is None
+        )
+        needs += found
+        sources, notes = files.data_sources(run)
+        needs += notes + files.bring_data(sources, cwd, user_cwd, workspace.blobs)
+        needs += files.bring_paths(wish.bring, cwd, user_cwd)
+        inside = {**environ, **launch.variables}
+        needs += compare_surroundings(recorded, _surroundings(launch.command, inside, cwd, workspace))
+        return Prepared(
+            list(launch.command), cwd, needs, linked(launch, run, wish.changes, wish.name), environ, top
+        )
     argv, found = commands.recorded_command(run, top)
     needs += found
     argv, added = commands.changed_command(run, argv, wish.changes, cwd)
@@ -225,7 +241,8 @@ def _prepare(reader: Reader, run: Run, wish: Wish, top: Path, needs: list[Need])
     needs += files.bring_paths(wish.bring, cwd, user_cwd)
     _prefer_checkout(argv, environ, cwd, top, user_top, workspace)
     needs += compare_surroundings(recorded, _surroundings(argv, environ, cwd, workspace))
-    launch = _launch(run, wish, argv, cwd, variables)
+    launch = launch_again(run, argv, cwd, wish.changes, variables)
+    launch = linked(launch, run, wish.changes, wish.name)
     return Prepared(argv, cwd, needs, launch, environ, top)
 
 
@@ -286,39 +303,3 @@ def _surroundings(
         )
     except (GmlError, OSError, ValueError):
         return {}
-
-
-def _launch(run: Run, wish: Wish, argv: list[str], cwd: Path, variables: Mapping[str, str]) -> Launch:
-    known = run.source.get("launch")
-    options: Mapping[str, Any] = known if isinstance(known, dict) else {}
-    params = {key: run.params[key] for key in options.get("params", ()) if key in run.params}
-    params |= {key: value for key, value in wish.changes.items() if key in params}
-    tracked = bool(run.process)
-    facts: dict[str, Any] = {
-        "rerun": {"of": run.run_id, **({"set": dict(wish.changes)} if wish.changes else {})}
-    }
-    return Launch(
-        command=argv,
-        new=NewRun(
-            experiment_id=run.experiment_id,
-            name=wish.name or _name(run),
-            params=params,
-            tags={TAG_OF: run.run_id},
-            kind=str(run.source.get("type", "LOCAL")),
-            cwd=cwd,
-            facts=facts,
-        ),
-        argv_params=tracked and options.get("argv_params", True) is not False,
-        artifacts=tuple(map(str, options.get("artifacts", ()))),
-        metrics_files=tuple(map(str, options.get("metrics_files", ()))),
-        params_files=tuple(map(str, options.get("params_files", ()))),
-        automatic_files=tracked and options.get("automatic_files", True) is not False,
-        captures=tuple(map(str, options.get("captures", ()))),
-        system=float(options.get("system", 0.0)),
-        keep_output=tracked and options.get("keep_output", True) is not False,
-        variables=variables,
-    )
-
-
-def _name(run: Run) -> str:
-    return run.name if run.name.endswith("-rerun") else f"{run.name[:200] or 'run'}-rerun"

@@ -1,0 +1,116 @@
+"""`gml run`: run a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gml.cli.common import open_workspace
+from gml.cli.log import pairs
+from gml.cli.rerun import confirm
+
+if TYPE_CHECKING:
+    from gml.projects.mlproject.run import ReadyProject
+
+
+@click.command("run")
+@click.argument("uri", metavar="URI")
+@click.option("-e", "--entry-point", default="main", show_default=True, metavar="NAME",
+              help="Entry point, or a .py, .sh or .R file of the project.")  # fmt: skip
+@click.option("-v", "--version", metavar="REV", help="Commit, tag or branch.")
+@click.option("-P", "--param-list", "params", multiple=True, metavar="K=V", callback=pairs,
+              help="Parameter (repeatable).")  # fmt: skip
+@click.option(
+    "-x", "--experiment-name", "experiment", metavar="NAME", help="Experiment, created where missing."
+)
+@click.option("-n", "--run-name", "name", metavar="NAME", help="Name of the run; made up by default.")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="K=V", callback=pairs, help="Tag (repeatable).")
+@click.option(
+    "--env-manager", type=click.Choice(["local", "uv", "virtualenv", "conda", "docker"]),
+    help="How the environment is made; by default what the project asks for, with uv where it is installed.",
+)  # fmt: skip
+@click.option("-A", "--docker-args", "docker_options", multiple=True, metavar="K[=V]",
+              help="Option of `docker run` (repeatable).")  # fmt: skip
+@click.option("--storage-dir", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where remote files of path parameters go; a temporary directory by default.")  # fmt: skip
+@click.option("--isolated", is_flag=True, help="Run a local folder in a throw-away checkout.")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the checkout there.")
+@click.option("--offline", is_flag=True, help="Do not ask any package index.")
+@click.option("--trust", is_flag=True, help="Run code that is not in this repository.")
+@click.option("--dry-run", is_flag=True, help="Only print the command.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the run's line at the end.")
+@click.option("--run-id", hidden=True, help="Id of the run, chosen by whoever submitted it.")
+def run_command(
+    uri: str,
+    entry_point: str,
+    version: str | None,
+    params: dict[str, str],
+    experiment: str | None,
+    name: str | None,
+    tags: dict[str, str],
+    env_manager: str | None,
+    docker_options: tuple[str, ...],
+    storage_dir: Path | None,
+    isolated: bool,
+    keep: Path | None,
+    offline: bool,
+    trust: bool,
+    dry_run: bool,
+    quiet: bool,
+    run_id: str | None,
+) -> int:
+    """Run an entry point of a project: a folder, or a git repository, perhaps with #subdirectory.
+
+    The project is described by its MLproject file, as MLflow defines it. A folder runs where it is; a
+    version of it, or of another repository, in a temporary checkout. Code that is not in this repository
+    needs --trust.
+
+    \b
+    Example:
+      gml run . -P alpha=0.5
+      gml run https://host/team/project.git#subdir -v v1.2 -e train -P lr=0.01 --trust
+      gml run . -e train.py -P epochs=3 --env-manager local
+    """
+    from gml.projects.mlproject.run import ProjectRun, run_project, shown
+    from gml.tracking.start import NewRun
+
+    wish = ProjectRun(
+        uri=uri,
+        entry_point=entry_point,
+        version=version,
+        parameters=params,
+        new=NewRun(experiment=experiment, name=name, tags=tags, run_id=run_id),
+        env_manager=env_manager,
+        storage=storage_dir.absolute() if storage_dir is not None else None,
+        docker_options=_options(docker_options),
+        isolated=isolated,
+        keep=keep.absolute() if keep is not None else None,
+        offline=offline,
+    )
+
+    def consent(what: str, where: str) -> None:
+        confirm(what, f"entry point {entry_point} of {where}", trust=trust)
+
+    def before(ready: ReadyProject) -> None:
+        click.echo(f"gml: {shown(ready.argv)}", err=True)
+
+    workspace = open_workspace()
+    if dry_run:
+        from gml.projects.mlproject.dry import dry_command
+
+        click.echo(shown(dry_command(workspace, wish, consent)))
+        return 0
+    outcome = run_project(workspace, wish, consent, None if quiet else before)
+    if not quiet:
+        from gml.cli.output import duration
+        from gml.domain.ids import short_id
+
+        took = duration(int(outcome.seconds * 1000))
+        click.echo(f"gml: run {short_id(outcome.run_id)} {outcome.name} {outcome.status} in {took}", err=True)
+    return outcome.exit_code
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, str]:
+    return {key: value for key, _, value in (text.partition("=") for text in texts)}

@@ -1,0 +1,1 @@
+"""MLproject files: what they say, and running it."""
