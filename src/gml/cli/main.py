@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "sync": ("sync", "Pull, then push; once, or again and again."),
     "fold": ("sync", "Unite the inboxes of a fleet with the ledger."),
     "bundle": ("bundle", "Carry runs in a file."),
+    "server": ("server", "Serve the repository to MLflow's clients over HTTP."),
     "status": ("status", "What runs here, and what is waiting."),
     "recover": ("status", "Commit runs whose process died."),
     "doctor": ("doctor", "Check the repository, the ledger and the store; repair it."),

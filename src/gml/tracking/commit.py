@@ -22,7 +22,7 @@ from gml.tracking.journal.fold import SessionFold
 from gml.tracking.journal.lines import NoHeaderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from gml.ledger.ledger import Writer
@@ -57,6 +57,7 @@ def commit_sessions(
     own_live: bool = False,
     others: bool = True,
     salvage: bool = False,
+    skip: Collection[Path] = (),
 ) -> list[str]:
     """Commit a session, and every other one whose processes are gone.
 
@@ -66,6 +67,7 @@ def commit_sessions(
         own_live: the caller goes on logging (a checkpoint).
         others: also commit what ended or died elsewhere.
         salvage: also commit what can be read of journals whose first line is damaged.
+        skip: journals that the caller knows to be written to.
 
     Returns:
         The ids of the runs that were committed.
@@ -87,7 +89,7 @@ def commit_sessions(
             own.update()
             pending[own.path] = Pending(own, own_live or bool(journal.alive_processes(own.path)))
         if others:
-            for path in _finished(root, known=pending):
+            for path in _finished(root, known=[*pending, *skip]):
                 fold = _read(path, workspace, salvage=salvage)
                 if fold is not None:
                     pending[path] = Pending(fold, live=False)

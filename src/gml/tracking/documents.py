@@ -82,7 +82,7 @@ def add_session(
 def _close(document: Document, fold: SessionFold, *, live: bool) -> None:
     if "status" in document or fold.only_adds:
         return
-    if live:
+    if live or fold.stays_open:
         document["status"] = RUNNING
     else:
         document["status"] = KILLED

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import GmlError, NotFoundError
-from gml.domain.run import ACTIVE, DELETED, EDIT_FORMAT, KILLED, RUNNING, Document, Run, fold
+from gml.domain.run import ACTIVE, DELETED, EDIT_FORMAT, KILLED, RUNNING, SCHEDULED, Document, Run, fold
 from gml.ledger.view import LedgerView, RunEntry, only
 from gml.tracking.journal import session as journal
 from gml.tracking.journal.fold import SessionFold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from gml.domain.experiment import Experiment
@@ -36,30 +37,45 @@ class LiveSession:
     def __init__(self, path: Path) -> None:
         self.segments: list[bytes] = []
         self.fold = SessionFold(path, self._seal)
-        self.fold.update()
+        self.alive = False
+        self.refresh()
         self.fold.document()  # a journal without header says nothing
-        self.alive = bool(journal.alive_processes(path))
+
+    def refresh(self) -> None:
+        """Read what was appended since, and whether somebody still writes."""
+        self.fold.update()
+        self.alive = bool(journal.alive_processes(self.fold.path))
 
     def _seal(self, data: bytes, points: int) -> dict[str, Any]:
+        # What an earlier call of `document` made of points that were not sealed yet goes.
+        del self.segments[len(self.fold.history.segments) :]
         self.segments.append(data)
         return {"at": "memory", "index": len(self.segments) - 1, "points": points}
 
-    def document(self) -> Document:
-        """Return the session's document, its points in memory."""
+    def document(self, *, points: bool = True) -> Document:
+        """Return the session's document.
+
+        Args:
+            points: with the metric points, which stay in memory; otherwise only what they add up to.
+        """
         document = self.fold.document()
-        inline, file, points = self.fold.history.tail()
-        segments = self.fold.history.segments
-        if file is not None:
-            segments.append(self._seal(file, points))
         document["metrics"] = self.fold.history.metrics_json()
-        document["history"] = inline
-        document["hist"] = segments
+        if points:
+            self._add_points(document)
         document["format"] = EDIT_FORMAT
         document["clock"] = 1 << 62
         if "status" not in document and not self.fold.only_adds:
-            document["status"] = RUNNING if self.alive else KILLED
+            document["status"] = RUNNING if self.alive or self.fold.stays_open else KILLED
             document["end_time"] = None
         return document
+
+    def _add_points(self, document: Document) -> None:
+        segments = self.fold.history.segments
+        inline, file, points = self.fold.history.tail()
+        if file is not None:
+            segments.append(self._seal(file, points))
+        document["history"] = inline
+        document["hist"] = segments
 
 
 class Reader:
@@ -69,6 +85,8 @@ class Reader:
         workspace: the repository.
         at: a ledger commit to read instead of the present; live runs are then left out.
         progress: called with the number of runs read while the index is built from nothing.
+        live: sessions that the caller keeps up to date, instead of reading all journals here.
+        points: whether runs are read with their metric points, as `history` needs them of live runs.
     """
 
     def __init__(
@@ -76,13 +94,19 @@ class Reader:
         workspace: Workspace,
         at: str | None = None,
         progress: Callable[[int], None] | None = None,
+        *,
+        live: Mapping[str, LiveSession] | None = None,
+        points: bool = True,
     ) -> None:
         self.workspace = workspace
         self.past = at is not None
         self.progress = progress
         self.live: dict[str, LiveSession] = {}
         self.damaged: list[GmlError] = []
-        if at is None:
+        self._points_wanted = points
+        if live is not None:
+            self.live.update(live)
+        elif at is None:
             self._read_live()
         # After the journals: what is committed while they are read must not fall between the two.
         self.view: LedgerView = workspace.ledger.view(at)
@@ -103,14 +127,15 @@ class Reader:
         entry = self.view.entry(run_id)
         if entry is None and run_id not in self.live:
             return None
-        return self._load(entry or RunEntry(run_id, None, None))
+        return self.load(entry or RunEntry(run_id, None, None))
 
-    def _load(self, entry: RunEntry) -> Run:
+    def load(self, entry: RunEntry) -> Run:
+        """Return the run of an entry, with what its live session says."""
         record, edits = self.view.documents(entry)
         session = self.live.get(entry.run_id)
         if session is None:
             return fold(entry.run_id, record, edits.values())
-        document = session.document()
+        document = session.document(points=self._points_wanted)
         documents = [e for e in edits.values() if e.get("session") != session.fold.session]
         if record is not None and record.get("session") == session.fold.session:
             record = None
@@ -118,6 +143,8 @@ class Reader:
             run = fold(entry.run_id, document, documents)
         else:
             run = fold(entry.run_id, record, [*documents, document])
+        if session.fold.stays_open:
+            return replace(run, live=run.status in {RUNNING, SCHEDULED})
         return _alive(run) if session.alive else run
 
     def runs(self, *, deleted: bool = False) -> Iterator[Run]:
@@ -128,7 +155,7 @@ class Reader:
         """
         for entry in self.entries():
             try:
-                run = self._load(entry)
+                run = self.load(entry)
             except GmlError as error:
                 self.damaged.append(error)
                 continue
@@ -270,7 +297,7 @@ class Reader:
         for entry in entries:
             if entry.run_id not in self.live:
                 try:
-                    run = self._load(entry)
+                    run = self.load(entry)
                 except GmlError as error:
                     self.damaged.append(error)
                 else:
@@ -365,7 +392,5 @@ def _position(run: Run) -> str:
 
 
 def _alive(run: Run) -> Run:
-    from dataclasses import replace
-
     status = RUNNING if run.end_time is None or run.status == RUNNING else run.status
     return replace(run, live=True, status=status, end_time=None if status == RUNNING else run.end_time)

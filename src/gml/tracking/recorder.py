@@ -111,6 +111,11 @@ class Recorder:
         self._membership.shared.refresh()
         return dict(self._membership.shared.params)
 
+    @property
+    def unwritten(self) -> int:
+        """Bytes that were logged and wait in memory because the disk is full or failing."""
+        return self._own.unwritten + self._membership.shared.appender.unwritten
+
     # --- logging ------------------------------------------------------------------------------
 
     def metric(self, key: str, value: Any, step: Any, timestamp: int | None) -> None:
@@ -145,6 +150,25 @@ class Recorder:
             value = check_metric_value(raw, key)
             text = repr(value).encode() if value - value == 0.0 else _SPECIAL[repr(value)]
             body = b"%b%b,%d,%d]" % (self._prefixes.get(key) or self._prefix(key), text, stamp, step)
+            lines.append(b"%08x %b\n" % (crc32(body), body))
+        data = b"".join(lines)
+        if data and not self._own.write(data) and self._own.fd < 0:
+            self._rejoin(data)
+
+    def points(self, points: Iterable[tuple[str, float, int, int]]) -> None:
+        """Append points of many metrics in one write; nothing is logged when one is bad.
+
+        Args:
+            points: key, value, timestamp and step each.
+        """
+        lines = []
+        for key, value, timestamp, step in points:
+            number = check_metric_value(value, key)
+            text = repr(number).encode() if number - number == 0.0 else _SPECIAL[repr(number)]
+            body = b"%b%b,%d,%d]" % (
+                self._prefixes.get(key) or self._prefix(key), text, check_timestamp(timestamp),
+                check_integer(step, "step"),
+            )  # fmt: skip
             lines.append(b"%08x %b\n" % (crc32(body), body))
         data = b"".join(lines)
         if data and not self._own.write(data) and self._own.fd < 0:

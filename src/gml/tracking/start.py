@@ -163,8 +163,13 @@ def next_id(workspace: Workspace) -> str:
     return new_run_id(now_ms(), secrets.token_bytes(10), after=after)
 
 
-def resume(workspace: Workspace, run_id: str) -> Recorder:
+def resume(workspace: Workspace, run_id: str, *, stays_open: bool = False) -> Recorder:
     """Go on with a run: join it where it is live, otherwise open a new session of it.
+
+    Args:
+        workspace: the repository.
+        run_id: whole id.
+        stays_open: the end of this session says nothing about the run.
 
     Raises:
         InvalidValueError: that cannot be the id of a run.
@@ -205,6 +210,8 @@ def resume(workspace: Workspace, run_id: str) -> Recorder:
         "name": run.name,
         "user": run.user,
     }
+    if stays_open:
+        header |= {"open": True, "inline_limit": workspace.settings.inline_limit}
     membership = journal.create(
         workspace.journal_root, run_id, header, [], process_facts(os.environ), run.params
     )

@@ -143,7 +143,14 @@ class SessionFold:
     @property
     def only_adds(self) -> bool:
         """Whether nobody runs the training in this session: something was logged to a run that had ended."""
-        return self.role == RESUME and (bool(self.header.get("late")) or left_well(self.path))
+        return self.role == RESUME and (
+            bool(self.header.get("late")) or self.stays_open or left_well(self.path)
+        )
+
+    @property
+    def stays_open(self) -> bool:
+        """Whether the run goes on after its processes: its end is only what somebody says is its end."""
+        return bool(self.header.get("open"))
 
     @property
     def status(self) -> str | None:
