@@ -193,7 +193,8 @@ def _about(context: Context) -> Any:
 
 
 def _route(path: str, summary: str, answer: Any, fields: dict[str, Any] | None = None) -> Route:
-    return Route("GET", f"{PREFIX}{path}", Right.READ, Message(fields or {}), answer, summary=summary)
+    checks = {name: ("int",) for name, kind in (fields or {}).items() if kind == INT32}
+    return Route("GET", f"{PREFIX}{path}", Right.READ, Message(fields or {}, checks), answer, summary=summary)
 
 
 ROUTES: Final = [

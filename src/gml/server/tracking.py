@@ -149,7 +149,9 @@ def _create_run(context: Context) -> Any:
         _pairs(context.fields.get("tags", ())),
         context.text("run_name"),
     )
-    return {"run": shapes.run(run, context.uri(run))}
+    shown = shapes.run(run, context.uri(run))
+    del shown["outputs"]
+    return {"run": shown}
 
 
 def _get_run(context: Context) -> Any:
@@ -298,8 +300,6 @@ def _get_history_sampled(context: Context) -> Any:
     between = None if start is None or end is None else (start, end)
     key = context.text("metric_key")
     wanted = fields.get("run_ids", ())
-    for run_id in wanted:
-        context.store.run(run_id)
     most = fields.get("max_results", history.MAX_SAMPLED)
     out = []
     for run_id in wanted:

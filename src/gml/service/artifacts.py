@@ -209,7 +209,7 @@ def locate(store: Store, path: str) -> tuple[str, str]:
             if error.code != MISSING:
                 raise
         else:
-            return run_id, name
+            return run_id, check_path(name)
     raise ServiceError(f"No such artifact: '{path}'", MISSING)
 
 

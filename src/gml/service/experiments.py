@@ -9,6 +9,7 @@ from gml.service import filters, limits, pages
 from gml.service.errors import EXISTS, MISSING, STATE, ServiceError
 from gml.service.live import check_active
 from gml.service.runs import set_stage
+from gml.service.search import check_size
 from gml.tracking import edits
 
 if TYPE_CHECKING:
@@ -141,16 +142,9 @@ def search(
     Raises:
         ServiceError: the filter, the order or the page is not legal.
     """
-    if not 1 <= max_results <= MAX_RESULTS:
-        raise ServiceError(
-            f"Invalid value {max_results} for parameter 'max_results' supplied. "
-            + (
-                "It must be a positive integer."
-                if max_results < 1
-                else f"It must be at most {MAX_RESULTS}, but got {max_results}"
-            )
-        )
+    check_size(max_results, MAX_RESULTS)
     clauses = filters.parse_filter(filter_string, filters.EXPERIMENTS)
+    filters.check_operators(clauses, filters.EXPERIMENTS)
     orders = filters.parse_orders(order_by, filters.EXPERIMENTS)
     for order in orders:
         if order.entity != filters.ATTRIBUTE:

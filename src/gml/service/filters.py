@@ -11,7 +11,7 @@ import ast
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gml.service.errors import ServiceError
 
@@ -176,61 +176,60 @@ def parse_filter(text: str, grammar: Grammar) -> list[Clause]:
         raise ServiceError(
             f"Search filter contained multiple expression {text!r}. Provide AND-ed expression list."
         )
-    out: list[Clause] = []
+    spans: list[list[_Token]] = []
+    strange: list[_Token] = []
     at = 0
     while at < len(tokens):
-        if tokens[at].word == "AND":
-            at += 1
-            continue
-        clause, width = _clause(tokens[at:], grammar)
-        if clause is None:
-            _invalid(tokens[at:], grammar)
-        out.append(clause)
-        at += width
-    return out
+        width = _width(tokens[at:])
+        if width:
+            spans.append(tokens[at : at + width])
+        elif tokens[at].word != "AND":
+            strange.append(tokens[at])
+        at += width or 1
+    if strange:
+        quote = "" if grammar is EXPERIMENTS else "'"
+        shown = ", ".join(f"{quote}{token.text}{quote}" for token in strange)
+        raise ServiceError(f"Invalid clause(s) in filter string: {shown}")
+    return [_clause(span, grammar) for span in spans]
 
 
-def _invalid(tokens: Sequence[_Token], grammar: Grammar) -> NoReturn:
-    quote = "" if grammar is EXPERIMENTS else "'"
-    shown = ", ".join(f"{quote}{token.text}{quote}" for token in tokens if token.word != "AND")
-    raise ServiceError(f"Invalid clause(s) in filter string: {shown}")
-
-
-def _clause(tokens: Sequence[_Token], grammar: Grammar) -> tuple[Clause | None, int]:
+def _width(tokens: Sequence[_Token]) -> int:
+    """Return the number of tokens of the clause that begins here, 0 where none does."""
     first = tokens[0]
+    if first.word or first.kind not in {"name", "number", "text"}:
+        return 0
     words = [token.word for token in tokens[1:4]]
-    if first.kind != "name" or first.word:
-        if first.kind in {"number", "text"} and len(tokens) > 2 and tokens[1].kind == "operator":
-            raise ServiceError(f"Invalid comparison clause. Expected 'Identifier' found '{first.text}'")
-        return None, 0
-    for pattern, op, width in (
-        (["IS", "NULL"], "IS NULL", 3),
-        (["IS", "NOT", "NULL"], "IS NOT NULL", 4),
-    ):
-        if words[: len(pattern)] == pattern:
-            entity, key = _identifier(first.text, grammar, grammar.attributes)
-            if entity not in grammar.nullable:
-                only = "tags" if grammar is EXPERIMENTS else "tags and params"
-                what = f"attribute '{key}'" if grammar is EXPERIMENTS else f"'{entity}' '{key}'"
-                raise ServiceError(f"IS NULL / IS NOT NULL is only supported for {only}, not for {what}")
-            return Clause(entity, key, op, None), width
-    if words[:1] == ["IN"]:
-        op, width = "IN", 3
-    elif words[:2] == ["NOT", "IN"]:
-        op, width = "NOT IN", 4
-    elif words[:1] in (["LIKE"], ["ILIKE"], ["RLIKE"]) or (len(tokens) > 1 and tokens[1].kind == "operator"):
-        op, width = tokens[1].text, 3
-    else:
-        return None, 0
-    if len(tokens) < width:
-        return None, 0
-    value = tokens[width - 1]
-    if value.word or (op in _LIST_OPS and value.kind != "list") or value.kind in {"operator", "other", "end"}:
-        return None, 0
+    if first.kind == "name":
+        if words[:2] == ["IS", "NULL"]:
+            return 3
+        if words[:3] == ["IS", "NOT", "NULL"]:
+            return 4
+        for start, width in ((["IN"], 3), (["NOT", "IN"], 4)):
+            if words[: len(start)] == start:
+                return width if len(tokens) >= width and tokens[width - 1].kind == "list" else 0
+    compares = len(tokens) > 1 and (
+        tokens[1].kind == "operator" or tokens[1].word in {"LIKE", "ILIKE", "RLIKE"}
+    )
+    if not compares or len(tokens) < 3:
+        return 0
+    value = tokens[2]
+    return 0 if value.word or value.kind in {"operator", "other", "end"} else 3
+
+
+def _clause(tokens: Sequence[_Token], grammar: Grammar) -> Clause:
+    first, last = tokens[0], tokens[-1]
+    if first.kind != "name":
+        raise ServiceError(f"Invalid comparison clause. Expected 'Identifier' found '{first.text}'")
     entity, key = _identifier(first.text, grammar, grammar.attributes)
-    found = _value(entity, key, value, grammar)
-    _check_operator(entity, key, op.upper(), op, grammar)
-    return Clause(entity, dict(grammar.aliases).get(key, key), op.upper(), found), width
+    if last.word == "NULL":
+        if entity not in grammar.nullable:
+            only = "tags" if grammar is EXPERIMENTS else "tags and params"
+            what = f"attribute '{key}'" if grammar is EXPERIMENTS else f"'{entity}' '{key}'"
+            raise ServiceError(f"IS NULL / IS NOT NULL is only supported for {only}, not for {what}")
+        return Clause(entity, key, "IS NULL" if len(tokens) == 3 else "IS NOT NULL", None)
+    written = " ".join(token.text for token in tokens[1:-1])
+    value = _value(entity, key, last, grammar)
+    return Clause(entity, dict(grammar.aliases).get(key, key), written.upper(), value)
 
 
 def _bare(text: str) -> str:
@@ -310,15 +309,21 @@ def _list(text: str) -> tuple[str, ...]:
     return values
 
 
-def _check_operator(entity: str, key: str, op: str, written: str, grammar: Grammar) -> None:
-    if entity == METRIC or (entity == ATTRIBUTE and key in grammar.numeric):
-        allowed = _NUMERIC_OPS
-    elif entity in {PARAM, TAG}:
-        allowed = _TEXT_OPS | (_NULL_OPS if entity in grammar.nullable else frozenset())
-    else:
-        allowed = _TEXT_OPS | _LIST_OPS
-    if op not in allowed:
-        raise ServiceError(f"Invalid comparator '{written}' not one of '{set(allowed)}'")
+def check_operators(clauses: Sequence[Clause], grammar: Grammar) -> None:
+    """Refuse operators that do not go with what they stand after.
+
+    Raises:
+        ServiceError: names the operator.
+    """
+    for clause in clauses:
+        if clause.entity == METRIC or (clause.entity == ATTRIBUTE and clause.key in grammar.numeric):
+            allowed = _NUMERIC_OPS
+        elif clause.entity in {PARAM, TAG}:
+            allowed = _TEXT_OPS | (_NULL_OPS if clause.entity in grammar.nullable else frozenset())
+        else:
+            allowed = _TEXT_OPS | _LIST_OPS
+        if clause.op not in allowed:
+            raise ServiceError(f"Invalid comparator '{clause.op}' not one of '{set(allowed)}'")
 
 
 def parse_orders(items: Sequence[str], grammar: Grammar) -> list[Order]:
@@ -334,7 +339,7 @@ def parse_orders(items: Sequence[str], grammar: Grammar) -> list[Order]:
         if not tokens or tokens[0].kind != "name" or len(tokens) > 2:
             raise ServiceError(f"Invalid order_by clause '{item}'. Could not be parsed.")
         if len(tokens) == 2 and tokens[1].word not in {"ASC", "DESC"}:
-            raise ServiceError(f"Invalid order_by clause '{item}'. Could not be parsed.")
+            raise ServiceError(f"Invalid ordering key in order_by clause '{item}'.")
         entity, key = _identifier(tokens[0].text, grammar, grammar.orderable)
         key = dict(grammar.aliases).get(key, key) if entity == ATTRIBUTE else key
         if (entity, key) in seen:

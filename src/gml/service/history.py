@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.service import pages
-from gml.service.errors import ServiceError
+from gml.service.errors import MISSING, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +25,21 @@ Point = tuple[int, int, float]
 
 def _columns(store: Store, run_id: str, key: str) -> Columns:
     def question(reader: Reader, run: Run) -> Any:
-        import numpy as np
+        return reader.history(run, key) if key in run.metrics else _none()
 
-        if key not in run.metrics:
-            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
-        return reader.history(run, key)
-
-    columns: Columns = store.with_points(run_id, question)
+    try:
+        columns: Columns = store.with_points(run_id, question)
+    except ServiceError as error:
+        if error.code != MISSING:
+            raise
+        return _none()
     return columns
+
+
+def _none() -> Columns:
+    import numpy as np
+
+    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
 
 
 def points(
@@ -40,10 +47,10 @@ def points(
 ) -> tuple[list[Point], str | None]:
     """Return a metric's points in the order of time, then step, and the token of the next page.
 
-    An unknown metric has none.
+    An unknown metric has none, and so has a run that is not there.
 
     Raises:
-        ServiceError: there is no such run, or the token is none.
+        ServiceError: the token is none.
     """
     import numpy as np
 
@@ -65,20 +72,12 @@ def _points(columns: Columns) -> list[Point]:
 def bulk(
     store: Store, run_ids: Sequence[str], key: str, max_results: int = MAX_POINTS
 ) -> list[tuple[str, Point]]:
-    """Return the points of a metric of several runs, ordered by run id, then time.
-
-    Runs that are not there are left out.
-    """
+    """Return the points of a metric of several runs, ordered by run id, then time."""
     out: list[tuple[str, Point]] = []
     for run_id in sorted(set(run_ids)):
         if len(out) >= max_results:
             break
-        try:
-            found, _ = points(store, run_id, key, max_results - len(out))
-        except ServiceError as error:
-            if error.code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            continue
+        found, _ = points(store, run_id, key, max_results - len(out))
         out += [(run_id, point) for point in found]
     return out
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import ConflictError, GmlError, NotFoundError
+from gml.domain.errors import ConflictError, GmlError, InvalidValueError, NotFoundError
 from gml.domain.run import ACTIVE, DELETED
 from gml.service.errors import STATE, UNAVAILABLE, ServiceError, not_active, run_missing, translate
 from gml.tracking import start
@@ -161,7 +161,7 @@ class LiveRuns:
         with self._store.writing() as space:
             try:
                 return start.resume(space, run_id, stays_open=True)
-            except NotFoundError:
+            except (NotFoundError, InvalidValueError):
                 raise run_missing(run_id) from None
             except ConflictError:
                 raise not_active("run", run_id, DELETED) from None

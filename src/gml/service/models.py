@@ -241,6 +241,7 @@ def search(
         ServiceError: the filter, the order or the page is not legal.
     """
     clauses = filters.parse_filter(filter_string, filters.MODELS)
+    filters.check_operators(clauses, filters.MODELS)
     keys = [_order(entry) for entry in order_by]
     for entry in datasets:
         if not entry.get("dataset_name"):

@@ -59,8 +59,10 @@ def runs(
         ServiceError: the filter, the order or the page is not legal.
     """
     check_size(max_results, MAX_RESULTS)
-    query = _query(filters.parse_filter(filter_string, filters.RUNS))
+    clauses = filters.parse_filter(filter_string, filters.RUNS)
     orders = _orders(filters.parse_orders(order_by, filters.RUNS))
+    filters.check_operators(clauses, filters.RUNS)
+    query = _query(clauses)
     offset = pages.decode(page_token)
     wanted = {limits.experiment_id(each) for each in experiment_ids}
     if not wanted:
@@ -75,12 +77,12 @@ def check_size(size: int, most: int) -> None:
     """Refuse a page of no or of too many results."""
     if size < 1:
         raise ServiceError(
-            f"Invalid value {size} for parameter 'max_results' supplied. It must be a positive integer."
+            f"Invalid value {size} for parameter 'max_results' supplied. It must be a positive integer"
         )
     if size > most:
         raise ServiceError(
             f"Invalid value {size} for parameter 'max_results' supplied. "
-            f"It must be at most {most}, but got {size}"
+            f"It must be at most {most}"
         )
 
 

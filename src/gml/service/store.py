@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import GmlError
+from gml.domain.errors import GmlError, RepositoryError
 from gml.service.errors import run_missing, translate
 from gml.service.live import LiveRuns
 from gml.tracking.commit import commit_sessions
@@ -84,6 +84,8 @@ class Store:
     def _fresh(self) -> Reader:
         live = self.live.sessions()  # before the ledger: what is committed meanwhile must not be missed
         tip = self._reading.ledger.tip()
+        if tip is None and not self._reading.store.location.common_dir.is_dir():
+            raise RepositoryError("the repository has gone", hint="start again where it is now")
         known = self._reader
         if known is None or known.view.commit != tip:
             fresh = Reader(self._reading, live=live, points=False)

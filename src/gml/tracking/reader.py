@@ -65,8 +65,11 @@ class LiveSession:
         document["format"] = EDIT_FORMAT
         document["clock"] = 1 << 62
         if "status" not in document and not self.fold.only_adds:
-            document["status"] = RUNNING if self.alive or self.fold.stays_open else KILLED
-            document["end_time"] = None
+            if self.fold.stays_open:
+                document["status"] = RUNNING
+            else:
+                document["status"] = RUNNING if self.alive else KILLED
+                document["end_time"] = None
         return document
 
     def _add_points(self, document: Document) -> None:

@@ -219,30 +219,49 @@ def _fill(fields: Mapping[str, Any], sent: Mapping[str, Any], values: dict[str, 
                 continue
             _SNAKE[given] = name
         if value is not None:
-            read_value = _convert(fields[name], value, name)
-            if read_value is not None:
-                values[name] = read_value
+            _set(values, name, fields[name], value)
+
+
+def _set(values: dict[str, Any], name: str, kind: Type, value: Any) -> None:
+    """Read a value; of lists and objects everything before the first wrong part is kept."""
+    if isinstance(kind, Many):
+        if not isinstance(value, list):
+            raise _TypeError
+        items: list[Any] = []
+        values[name] = items
+        for item in value:
+            if item is None:
+                raise _TypeError
+            entry: dict[str, Any] = {}
+            if not isinstance(kind.of, (str, Enum)):
+                items.append(entry)
+                _object(kind.of, item, entry)
+            else:
+                found = _convert(kind.of, item, name)
+                items += [found] if found is not None else []
+    elif not isinstance(kind, (str, Enum)):
+        values[name] = {}
+        _object(kind, value, values[name])
+    else:
+        found = _convert(kind, value, name)
+        if found is not None:
+            values[name] = found
+
+
+def _object(fields: Mapping[str, Any], value: Any, into: dict[str, Any]) -> None:
+    if not isinstance(value, dict):
+        raise _TypeError
+    _refuse_twice(fields, value)
+    _fill(fields, value, into)
 
 
 # camelCase -> snake_case of fields that were met; bounded by the fields there are.
 _SNAKE: Final[dict[str, str]] = {}
 
 
-def _convert(kind: Type, value: Any, name: str) -> Any:
-    if isinstance(kind, Many):
-        if not isinstance(value, list):
-            raise _TypeError
-        out = [_convert(kind.of, item, name) if item is not None else _refuse() for item in value]
-        return [item for item in out if item is not None]
+def _convert(kind: str | Enum, value: Any, name: str) -> Any:
     if isinstance(kind, Enum):
         return _enum(kind, value)
-    if not isinstance(kind, str):
-        if not isinstance(value, dict):
-            raise _TypeError
-        _refuse_twice(kind, value)
-        nested: dict[str, Any] = {}
-        _fill(kind, value, nested)
-        return nested
     match kind:
         case "string":
             # Ids of experiments were numbers once, and old clients still send them so.
@@ -299,6 +318,6 @@ def _enum(kind: Enum, value: Any) -> str | None:
         if not _DIGITS.fullmatch(value):
             return None
         value = int(value[:40])
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not isinstance(value, (int, float)) or value - value != 0:
         raise _TypeError
-    return by_number.get(value)
+    return by_number.get(int(value))

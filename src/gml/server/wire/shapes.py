@@ -79,7 +79,7 @@ def run(found: Run, uri: str) -> dict[str, Any]:
     tags = tags_of(found)
     if tags:
         data["tags"] = pairs(tags)
-    out: dict[str, Any] = {"info": run_info(found, uri), "data": data, "inputs": {}}
+    out: dict[str, Any] = {"info": run_info(found, uri), "data": data, "inputs": {}, "outputs": {}}
     if found.inputs:
         out["inputs"]["dataset_inputs"] = [_dataset_input(entry) for entry in found.inputs]
     models = [entry for entry in found.outputs if "model_id" in entry]
@@ -124,10 +124,8 @@ def logged_model(found: LoggedModel, uri: str) -> dict[str, Any]:
         "artifact_uri": uri,
         "status": found.status,
     }
-    if found.model_type:
-        info["model_type"] = found.model_type
-    if found.source_run_id:
-        info["source_run_id"] = found.source_run_id
+    info["model_type"] = found.model_type
+    info["source_run_id"] = found.source_run_id
     if found.tags:
         info["tags"] = pairs(found.tags)
     data: dict[str, Any] = {}
