@@ -54,7 +54,7 @@ def server_command(
 
     Without a users file a token is made up and printed once, with a link that opens a session in a browser;
     GML_SERVER_TOKEN gives one instead. What a client was told is kept is in the journal, and a run that was
-    ended is a commit. Needs the extra: pip install 'gitml[server]'.
+    ended is a commit.
 
     \b
     Example:

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import MissingPackageError, StorageError, UsageError
+from gml.domain.errors import StorageError, UsageError
 from gml.server.access import Access, User, digest, read_users
 from gml.server.routes import Right
 from gml.service import Store
@@ -64,16 +64,11 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         announce: is told each line for the user.
 
     Raises:
-        MissingPackageError: the extra `server` is not installed.
         UsageError: the settings contradict each other.
         StorageError: the address is taken.
     """
-    try:
-        import uvicorn
-    except ImportError:
-        raise MissingPackageError(
-            "the server needs uvicorn and starlette", hint="pip install 'gitml[server]'"
-        ) from None
+    import uvicorn
+
     from gml.server.app import App
 
     listening = _listen(settings.host, settings.port)

@@ -81,8 +81,7 @@ def check_size(size: int, most: int) -> None:
         )
     if size > most:
         raise ServiceError(
-            f"Invalid value {size} for parameter 'max_results' supplied. "
-            f"It must be at most {most}"
+            f"Invalid value {size} for parameter 'max_results' supplied. It must be at most {most}"
         )
 
 
