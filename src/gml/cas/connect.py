@@ -38,6 +38,22 @@ def local_folder(url: str) -> Path | None:
     return Path(unquote(parts.path))
 
 
+def check_scheme(url: str) -> None:
+    """Raise unless the scheme of a URL is one that fsspec knows; whether its package is here is not asked.
+
+    Raises:
+        UsageError: the scheme is unknown.
+    """
+    from fsspec.registry import known_implementations, registry
+
+    scheme = url.partition("://")[0]
+    if scheme not in known_implementations and scheme not in registry and scheme not in _EXTRAS:
+        raise UsageError(
+            f"there is no file system for {scheme}://",
+            hint="such as s3://bucket/prefix, sftp://host/path, webdavs://host/path, gs://…, a folder",
+        )
+
+
 def connect(url: str, options: Mapping[str, Any], jobs: int = 8) -> tuple[Any, str]:
     """Return the file system of a URL and the path within it, without a slash at its end.
 

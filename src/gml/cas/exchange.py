@@ -71,13 +71,15 @@ class Copied:
         files: stored files that were copied.
         size: bytes that were copied.
         known: stored files that were there already.
-        absent: digests of blobs that neither side has, so nothing could be copied for them.
+        absent: digests of blobs that are not (wholly) where they were to be copied from.
+        names: the stored files that both sides have now.
     """
 
     files: int = 0
     size: int = 0
     known: int = 0
     absent: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     def add(self, other: Copied) -> None:
         """Add what another transfer did."""
@@ -85,6 +87,7 @@ class Copied:
         self.size += other.size
         self.known += other.known
         self.absent += other.absent
+        self.names += other.names
 
 
 def needed_names(store: NameStore, digests: Iterable[str]) -> tuple[dict[str, Stored], list[str]]:
@@ -138,7 +141,7 @@ def push(
 
     _in_order(missing, copy, jobs or default_jobs())
     size = sum(stored.size for stored in missing)
-    return Copied(len(missing), size, len(names) - len(missing), absent)
+    return Copied(len(missing), size, len(names) - len(missing), absent, list(names))
 
 
 def is_there(stored: Stored, there: Mapping[str, int]) -> bool:

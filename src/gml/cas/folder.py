@@ -19,11 +19,12 @@ class FolderRemote:
 
     Args:
         root: the folder; it is made by the first file.
+        cache: a folder on this machine for derived data; within `root` if there is none.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cache: Path | None = None) -> None:
         self.url = str(root)
-        self._store = LocalStore(root)
+        self._store = LocalStore(root, cache)
 
     def __repr__(self) -> str:
         return f"FolderRemote({self.url!r})"

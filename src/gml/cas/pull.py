@@ -65,12 +65,14 @@ class Plan:
         files: name and size of files that are fetched whole.
         pieces: ranges of packs.
         recipes: content by digest; kept when everything else is here.
+        known: how many of the blobs were here already.
         absent: digests of blobs that the remote does not have, or not wholly.
     """
 
     files: dict[str, int] = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)
     recipes: dict[str, bytes] = field(default_factory=dict)
+    known: int = 0
     absent: list[str] = field(default_factory=list)
 
     @property
@@ -186,8 +188,11 @@ class Source:
             store: the local store.
             digests: of the blobs; those that are here cost nothing.
         """
-        plan = Plan()
-        wanted = {digest for digest in digests if not _is_whole(store, digest)}
+        asked = set(digests)
+        wanted = {digest for digest in asked if not _is_whole(store, digest)}
+        plan = Plan(known=len(asked - wanted))
+        if not wanted:
+            return plan
         single = self._single(wanted)
         blobs: dict[str, set[str]] = {}  # blob -> the wanted digests that need it
         for digest in sorted(wanted):
@@ -307,7 +312,9 @@ def pull(
     for digest, text in plan.recipes.items():
         store.adopt_name(stored_name(Kind.RECIPE, digest), io.BytesIO(text))
         told.file_done()
-    return Copied(plan.count, plan.size, len(wanted) - len(plan.absent) if not plan.count else 0, plan.absent)
+    names = [*plan.files, *(stored_name(Kind.RECIPE, digest) for digest in plan.recipes)]
+    names += [f"{name}.idx" for name in plan.files if parse_name(name).kind is Kind.PACK]
+    return Copied(plan.count, plan.size, plan.known, plan.absent, names)
 
 
 class Ranges(io.RawIOBase):

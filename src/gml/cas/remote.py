@@ -25,6 +25,7 @@ from gml.domain.errors import GmlError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -100,7 +101,12 @@ class Remote(Protocol):
 
 
 def open_remote(
-    url: str, options: Mapping[str, Any] | None = None, *, retry: Retry | None = None, jobs: int = 8
+    url: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    retry: Retry | None = None,
+    jobs: int = 8,
+    cache: Path | None = None,
 ) -> Remote:
     """Return the remote of a folder or an fsspec URL.
 
@@ -109,6 +115,7 @@ def open_remote(
         options: for the file system (`storage_options`).
         retry: how patiently requests are repeated.
         jobs: requests at once that the connection should allow.
+        cache: a folder on this machine for derived data about a folder that is shared.
 
     Raises:
         UsageError: the scheme is unknown.
@@ -119,7 +126,7 @@ def open_remote(
     if folder is not None:
         from gml.cas.folder import FolderRemote
 
-        return FolderRemote(folder)
+        return FolderRemote(folder, cache)
     return open_fsspec(url, options, retry=retry, jobs=jobs)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gml.cli.artifact_remotes import pull_command, push_command, status_command
 from gml.cli.common import json_option, open_reader
 from gml.cli.output import emit_json, is_terminal, size, table
 from gml.domain.errors import GmlError, NotFoundError, UsageError
@@ -135,3 +136,7 @@ def put(run: str, files: tuple[Path, ...], folder: str | None) -> None:
         click.echo(f"added {count} files to {found.name}", err=True)
     if problems:
         raise UsageError(f"{len(problems)} of {len(problems) + count} files could not be added")
+
+
+for _command in (push_command, pull_command, status_command):
+    artifacts_command.add_command(_command)

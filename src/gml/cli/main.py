@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "rm": ("edit", "Delete runs (they can be restored)."),
     "restore": ("edit", "Bring deleted runs back."),
     "exp": ("exp", "List and manage experiments."),
+    "config": ("config", "Show and change settings."),
     "artifacts": ("artifacts", "List, read and add files of runs."),
     "registry": ("registry", "Models: versions, stages, approvals."),
     "hooks": ("hooks", "Install and run git hooks that guard the registry."),

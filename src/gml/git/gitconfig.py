@@ -239,6 +239,22 @@ def _glob(pattern: str) -> str:
     return out
 
 
+def user_file(environ: Mapping[str, str]) -> Path:
+    """Return the file that `git config --global` writes.
+
+    Raises:
+        StorageError: there is no home directory.
+    """
+    if "GIT_CONFIG_GLOBAL" in environ:
+        return Path(environ["GIT_CONFIG_GLOBAL"])
+    home = environ.get("HOME")
+    if not home:
+        raise StorageError("there is no home directory for your configuration", hint="set HOME")
+    xdg = Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config") / "git" / "config"
+    own = Path(home) / ".gitconfig"
+    return xdg if xdg.is_file() and not own.exists() else own
+
+
 def set_value(path: Path, key: str, value: str | None, *, add: bool = False) -> None:
     """Set a key in one config file, or remove it with None; comments and order stay as they are.
 

@@ -175,6 +175,10 @@ class FileStore:
         """Return all values of a git config key over all levels, in order."""
         return self._config.get_all(key)
 
+    def config_items(self, *, protected: bool = False) -> list[tuple[str, str | None]]:
+        """Return all pairs of git config, weakest first; `protected` leaves out what the repository says."""
+        return list(self._config.items(protected=protected))
+
     def add_config(self, key: str, value: str) -> None:
         """Give a key of the repository's own config file one more value."""
         gitconfig.set_value(self._location.common_dir / "config", key, value, add=True)

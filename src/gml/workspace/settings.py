@@ -26,6 +26,9 @@ class Settings:
         checkpoint: seconds between commits of a running run, 0 turns them off (GML_CHECKPOINT).
         inline_limit: bytes up to which an artifact goes into git (`gml.inlineLimit`).
         artifact_store: URL of the artifact store, None for the git directory (`gml.artifacts.store`).
+        artifact_remote: remote that `gml artifacts push` and `pull` mean (`gml.artifacts.defaultRemote`).
+        artifact_jobs: files that are transferred at once, None for a number that fits the machine
+            (`gml.artifacts.jobs`).
         experiment: experiment of runs that name none (GML_EXPERIMENT, `gml.experiment`).
         remote: remote that `gml push` and `gml pull` mean, None for `origin` or the only one (`gml.remote`).
         sync_mode: `direct`: push the shared ledger; `inbox`: each clone its own ref (`gml.sync.mode`).
@@ -37,6 +40,8 @@ class Settings:
     checkpoint: float = 600.0
     inline_limit: int = 64 * 1024
     artifact_store: str | None = None
+    artifact_remote: str | None = None
+    artifact_jobs: int | None = None
     experiment: str | None = None
     remote: str | None = None
     sync_mode: str = "direct"
@@ -59,6 +64,7 @@ def read_settings(config: Callable[[str], str | None], environ: Mapping[str, str
     try:
         checkpoint = float(environ.get("GML_CHECKPOINT") or config("gml.checkpoint") or 600.0)
         inline_limit = int(inline) if inline else 64 * 1024
+        jobs = int(config("gml.artifacts.jobs") or 0)
     except ValueError as error:
         raise UsageError(
             f"a number was expected: {error}", hint="see GML_CHECKPOINT and gml.inlineLimit"
@@ -70,6 +76,8 @@ def read_settings(config: Callable[[str], str | None], environ: Mapping[str, str
         checkpoint=checkpoint,
         inline_limit=inline_limit,
         artifact_store=config("gml.artifacts.store"),
+        artifact_remote=config("gml.artifacts.defaultRemote"),
+        artifact_jobs=jobs or None,
         experiment=environ.get("GML_EXPERIMENT")
         or environ.get("MLFLOW_EXPERIMENT_NAME")
         or config("gml.experiment"),

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from gml.cas import BlobStore
+    from gml.cas.local import LocalStore
     from gml.git.port import WorkTree
     from gml.git.store import FileStore
+    from gml.workspace.remotes import ArtifactRemote
 
 
 class Workspace:
@@ -88,11 +89,31 @@ class Workspace:
         return Ledger(self.store, namespace=self.settings.namespace, identity=self.identity)
 
     @cached_property
-    def blobs(self) -> BlobStore:
-        """The artifact store."""
-        from gml.cas import open_store as open_blobs
+    def artifact_remotes(self) -> dict[str, ArtifactRemote]:
+        """Where artifacts are besides this clone, by name; the main store first, where it is a URL."""
+        from gml.workspace.remotes import read_remotes
 
-        return open_blobs(self.settings.artifact_store or str(self.state_dir / "cas"))
+        where = self.store.location
+        return read_remotes(
+            self.store.config_items(),
+            self.store.config_items(protected=True),
+            self.settings.artifact_store,
+            where.worktree or where.common_dir,
+        )
+
+    @cached_property
+    def blobs(self) -> LocalStore:
+        """The artifact store: files of this machine, backed by the remotes where there are some."""
+        from gml.cas.backed import BackedStore
+        from gml.cas.local import LocalStore
+        from gml.workspace.remotes import MAIN, local_root
+
+        root = local_root(self.settings.artifact_store, self.state_dir / "cas")
+        cache = None if root == self.state_dir / "cas" else self.state_dir / "cas-cache"
+        known = self.artifact_remotes
+        if not known:
+            return LocalStore(root, cache)
+        return BackedStore(root, cache, list(known.values()), main=known.get(MAIN))
 
     @cached_property
     def worktree(self) -> WorkTree:
