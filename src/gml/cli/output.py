@@ -10,10 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gml.domain.figures import duration, number, size
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gml.domain.run import Run
+
+__all__ = [
+    "STATUS_STYLES",
+    "ago",
+    "duration",
+    "emit_json",
+    "heading",
+    "is_terminal",
+    "number",
+    "run_json",
+    "size",
+    "table",
+    "timestamp",
+]
 
 STATUS_STYLES = {
     "FINISHED": "green",
@@ -95,18 +111,6 @@ def heading(text: str) -> None:
     click.echo(click.style(text, bold=True) if is_terminal() else text)
 
 
-def number(value: float) -> str:
-    """Return a metric value for people.
-
-    Example:
-        >>> number(0.9100000001), number(12.0), number(float("nan"))
-        ('0.91', '12', 'nan')
-    """
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return f"{value:.5g}"
-
-
 def ago(ms: int, now: float | None = None) -> str:
     """Return how long ago a time was.
 
@@ -115,9 +119,9 @@ def ago(ms: int, now: float | None = None) -> str:
         '2h ago'
     """
     seconds = max(0.0, (time.time() if now is None else now) - ms / 1000)
-    for size, unit in ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit} ago"
+    for length, unit in ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit} ago"
     return f"{int(seconds)}s ago"
 
 
@@ -126,44 +130,6 @@ def timestamp(ms: int | None) -> str:
     if ms is None:
         return ""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000))
-
-
-def duration(ms: int | None) -> str:
-    """Return a duration for people.
-
-    Example:
-        >>> duration(3_725_000), duration(850), duration(None)
-        ('1h02m', '0.8s', '')
-    """
-    if ms is None:
-        return ""
-    seconds = ms / 1000
-    if seconds < 10:
-        return f"{math.floor(seconds * 10) / 10:.1f}s"
-    if seconds < 60:
-        return f"{int(seconds)}s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people.
-
-    Example:
-        >>> size(512), size(1_500_000)
-        ('512 B', '1.5 MB')
-    """
-    if count < 1000:
-        return f"{count} B"
-    value = float(count)
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 1000 or unit == "TB":
-            break
-    return f"{value:.1f} {unit}"
 
 
 def run_json(run: Run, experiment: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gml.domain.errors import InvalidValueError
 from gml.domain.ids import short_id
 from gml.tracking.report.curves import sparkline
+from gml.tracking.report.heads import TITLES, champion, equal_sections, file_change, patch_stat
 from gml.tracking.report.patch import split
-from gml.tracking.report.sections import champion_key
 from gml.tracking.report.text import in_markdown, moment, number, shown, took, visible
 
 if TYPE_CHECKING:
@@ -26,17 +26,6 @@ MAX_COLUMNS: Final = 8
 _CELL: Final = 80
 _LINE: Final = 500
 _NOTE: Final = 200
-_TITLES: Final = {
-    "metrics": "Metrics",
-    "curves": "Curves",
-    "params": "Params",
-    "inputs": "Data",
-    "environment": "Environment",
-    "code": "Code",
-    "files": "Files that differ",
-    "artifacts": "Artifacts",
-    "tags": "Tags",
-}
 
 
 def length(text: str) -> int:
@@ -107,11 +96,9 @@ def markdown(report: Report, limit: int = LIMIT) -> str:
         raise InvalidValueError(f"a report of {limit} characters says nothing", hint=f"at least {MIN_LIMIT}")
     runs = list(report.runs[:MAX_COLUMNS])
     parts = [_overview(report, runs)]
-    parts += [
-        _table(report, name, runs) for name in _TITLES if report.wants(name) and report.tables.get(name)
-    ]
-    same = [_TITLES[n] for n in _TITLES if n in report.tables and not report.tables[n] and n != "files"]
-    tail = f"\nEqual: {', '.join(same).lower()}\n" if same else ""
+    parts += [_table(report, name, runs) for name in TITLES if report.wants(name) and report.tables.get(name)]
+    same = equal_sections(report)
+    tail = f"\nEqual: {same}\n" if same else ""
     if report.wants("code"):
         parts += _patches(report, runs)
     room = _shares([part.size for part in parts], limit - length(tail) - _NOTE)
@@ -146,11 +133,9 @@ def _row(cells: Sequence[str]) -> str:
 
 def _overview(report: Report, runs: Sequence[Run]) -> _Part:
     best = ""
-    if report.champion:
-        key, ascending = champion_key(report.champion, report.runs)
-        score = number(runs[0].metrics[key].last)
-        best = f"★ {_name(runs[0])} has the {'least' if ascending else 'greatest'} "
-        best += f"{in_markdown(key)}: {score}\n\n"
+    first = champion(report)
+    if first is not None:
+        best = f"★ {_name(runs[0])} has the {first.what} {in_markdown(first.key)}: {first.score}\n\n"
     elif len(report.runs) > 1:
         best = f"Compared with {_name(runs[0])}\n\n"
     hidden = len(report.runs) - len(runs)
@@ -171,7 +156,7 @@ def _overview(report: Report, runs: Sequence[Run]) -> _Part:
 
 def _table(report: Report, section: str, runs: Sequence[Run]) -> _Part:
     numbers = section in {"metrics", "curves"}
-    head = f"\n#### {_TITLES[section]}\n\n{_row(['', *_heads(runs, report)])}\n"
+    head = f"\n#### {TITLES[section]}\n\n{_row(['', *_heads(runs, report)])}\n"
     head += f"{_row(['---', *(['---:' if numbers else '---'] * len(runs))])}\n"
     lines = []
     for key, values in report.tables[section].items():
@@ -181,7 +166,7 @@ def _table(report: Report, section: str, runs: Sequence[Run]) -> _Part:
         elif section == "metrics":
             cells = [_score(value, some[0], at) for at, value in enumerate(some)]
         elif section == "files":
-            cells = [{"M": "changed", "T": "changed", "A": "added", "D": "removed"}.get(v, "-") for v in some]
+            cells = [file_change(v) for v in some]
         else:
             cells = ["-" if v is None else in_markdown(shown(section, v), _CELL) for v in some]
         lines.append(_row([in_markdown(key, _CELL), *cells]))
@@ -231,9 +216,7 @@ def _patches(report: Report, runs: Sequence[Run]) -> list[_Part]:
 
 def _patch(report: Report, run: Run, patch: str) -> _Part:
     files = split(patch)
-    added, removed = sum(f.added for f in files), sum(f.removed for f in files)
-    noun = "file" if len(files) == 1 else "files"
-    stat = f"{len(files)} {noun}, +{added} -{removed}"
+    stat = patch_stat(files)
     if not report.patches:
         return _Part(f"\nCode of {_name(run)}: {stat}\n", [])
     lines = []

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.ids import short_id
 from gml.tracking.report.curves import curve_keys
+from gml.tracking.report.heads import TITLES, champion, equal_sections, file_change, patch_stat
 from gml.tracking.report.patch import split
-from gml.tracking.report.sections import champion_key
 from gml.tracking.report.style import CSS
 from gml.tracking.report.svg import COLOURS, chart
-from gml.tracking.report.text import in_html, moment, number, shown, took
+from gml.tracking.report.text import in_html, moment, shown, took
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,16 +25,8 @@ MAX_CHARTS: Final = 48
 MAX_ROWS: Final = 2_000
 MAX_PATCH_LINES: Final = 10_000
 _LINE: Final = 2_000
-_TITLES: Final = {
-    "metrics": "Metrics",
-    "params": "Params",
-    "inputs": "Data",
-    "environment": "Environment",
-    "code": "Code",
-    "files": "Files that differ",
-    "artifacts": "Artifacts",
-    "tags": "Tags",
-}
+# Curves are charts.
+_TABLES: Final = tuple(name for name in TITLES if name != "curves")
 # Nothing may be loaded or run, whatever slips through: the page is its own text and style.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -61,13 +53,13 @@ def page(report: Report) -> str:
     if report.wants("curves"):
         parts.append(_charts(report, runs))
     parts += [
-        f"<section><h2>{_TITLES[name]}</h2>{table(report, name, runs)}</section>"
-        for name in _TITLES
+        f"<section><h2>{TITLES[name]}</h2>{table(report, name, runs)}</section>"
+        for name in _TABLES
         if report.tables.get(name)
     ]
-    same = [_TITLES[n] for n in _TITLES if n in report.tables and not report.tables[n] and n != "files"]
+    same = equal_sections(report, _TABLES)
     if same:
-        parts.append(f'<p class="dim">Equal: {", ".join(same).lower()}</p>')
+        parts.append(f'<p class="dim">Equal: {same}</p>')
     if report.wants("code"):
         parts += _code(report, runs)
     return (
@@ -91,11 +83,10 @@ def _name(run: Run) -> str:
 
 def _overview(report: Report, runs: Sequence[Run]) -> str:
     out = [f"<h1>{len(report.runs)} runs compared</h1>"]
-    if report.champion:
-        key, ascending = champion_key(report.champion, report.runs)
-        what = "least" if ascending else "greatest"
-        score = number(runs[0].metrics[key].last)
-        out.append(f"<p>★ <b>{_name(runs[0])}</b> has the {what} <code>{in_html(key)}</code>: {score}</p>")
+    first = champion(report)
+    if first is not None:
+        key = f"<code>{in_html(first.key)}</code>"
+        out.append(f"<p>★ <b>{_name(runs[0])}</b> has the {first.what} {key}: {first.score}</p>")
     if len(report.runs) > len(runs):
         hidden = len(report.runs) - len(runs)
         out.append(f'<p class="dim">{hidden} of {len(report.runs)} runs are left out</p>')
@@ -163,7 +154,7 @@ def table(report: Report, section: str, runs: Sequence[Run], limit: int = MAX_RO
 
 def _cell(section: str, value: Any, first: Any, at: int) -> str:
     if section == "files":
-        return {"M": "changed", "T": "changed", "A": "added", "D": "removed"}.get(str(value), "-")
+        return file_change(value)
     if section == "inputs" and value is not None:
         return f'<span title="{in_html(value["source"], 300)}">{in_html(shown(section, value))}</span>'
     text = in_html(shown(section, value))
@@ -184,9 +175,7 @@ def _code(report: Report, runs: Sequence[Run]) -> list[str]:
             out.append(f'<p class="dim">The code of {which} is not in this repository</p>')
         elif code["patch"]:
             files = split(code["patch"])
-            added, removed = sum(f.added for f in files), sum(f.removed for f in files)
-            stat = f"{len(files)} file{'s' * (len(files) != 1)}, +{added} -{removed}"
-            out.append(f"<section><h2>Code: {_name(runs[0])} → {_name(run)}</h2><p>{stat}</p>")
+            out.append(f"<section><h2>Code: {_name(runs[0])} → {_name(run)}</h2><p>{patch_stat(files)}</p>")
             for each in files if report.patches else ():
                 shown_lines = each.lines[: max(0, room)]
                 room -= len(shown_lines)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import html
-import math
 import re
 import time
 from typing import Any, Final
+
+from gml.domain.figures import duration as took
+from gml.domain.figures import number, size
+
+__all__ = ["in_html", "in_markdown", "line", "moment", "number", "shown", "size", "took", "visible"]
 
 # Controls, lone surrogates, and characters that turn or hide the text around them.
 _HIDDEN: Final = re.compile(
@@ -64,18 +68,6 @@ def in_html(text: str, limit: int = 1_000) -> str:
     return html.escape(line(text, limit), quote=True)
 
 
-def number(value: float) -> str:
-    """Return a metric value for people.
-
-    Example:
-        >>> number(0.9100000001), number(12.0), number(float("nan"))
-        ('0.91', '12', 'nan')
-    """
-    if math.isfinite(value) and float(value).is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return f"{value:.5g}"
-
-
 def shown(section: str, value: Any) -> str:
     """Return a value of a section (see `gml.tracking.report.sections`) as text for people."""
     if value is None:
@@ -94,41 +86,9 @@ def shown(section: str, value: Any) -> str:
     return str(value)
 
 
-def size(count: int) -> str:
-    """Return a number of bytes for people.
-
-    Example:
-        >>> size(512), size(1_500_000)
-        ('512 B', '1.5 MB')
-    """
-    if count < 1000:
-        return f"{count} B"
-    value = float(count)
-    for unit in ("kB", "MB", "GB", "TB"):
-        value /= 1000
-        if value < 1000 or unit == "TB":
-            break
-    return f"{value:.1f} {unit}"
-
-
 def moment(ms: int) -> str:
     """Return a time as UTC text; what the calendar cannot say as milliseconds."""
     try:
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(ms / 1000))
     except (ValueError, OverflowError, OSError):
         return f"{ms} ms"
-
-
-def took(ms: int | None) -> str:
-    """Return a duration for people; empty for None.
-
-    Example:
-        >>> took(850), took(125_000), took(7_260_000)
-        ('0.8s', '2m05s', '2h01m')
-    """
-    if ms is None:
-        return ""
-    if ms < 60_000:
-        return f"{math.floor(ms / 100) / 10:g}s"
-    minutes, seconds = divmod(ms // 1000, 60)
-    return f"{minutes}m{seconds:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
