@@ -9,8 +9,9 @@ import pytest
 from gml.domain.errors import RefMovedError, StorageError
 from gml.git import refs
 from gml.git.discover import open_store
-from gml.testing import git_store
-from gml.testing.git_store import LEDGER, FailingStore, GitStoreSuite, make_commit
+from gml.testing import git_store, git_tools
+from gml.testing.git_store import FailingStore, GitStoreSuite
+from gml.testing.git_tools import LEDGER, make_commit
 
 CASES = {
     "pygit2": ("pygit2", "sha1", "plain"),
@@ -55,7 +56,7 @@ def test_racing_with_real_git(plain, repo):
     """C git moves and packs the same ref meanwhile: nothing is lost, nobody crashes."""
     first = make_commit(plain)
     plain.update_ref(LEDGER, first, expected=None, message="x")
-    with git_store.start_race(plain, workers=3, updates=15) as racers:
+    with git_tools.start_race(plain, workers=3, updates=15) as racers:
         moved = 0
         while moved < 10 or racers.poll() is None:
             tip = repo.git("rev-parse", LEDGER)

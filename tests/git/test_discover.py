@@ -16,7 +16,7 @@ from gml.git.discover import open_store
 from gml.git.files import shared_bits
 from gml.git.gitconfig import GitConfig, parse_config, set_value
 from gml.git.pack import _index, build_pack
-from gml.testing.git_store import make_commit
+from gml.testing.git_tools import make_commit
 
 
 def where(repo, path, **environ):

@@ -63,7 +63,9 @@ class DulwichStore(FileStore):
                 except CorruptError as exc:
                     # Git prefers a good copy in a pack, and so do we.
                     found, damage = None, exc
-                found = found or self._read_packed(store, oid, last=attempt == 2)
+                # dulwich itself would take a loose object without the end of its checksum.
+                if found is None and (damage is None or store.contains_packed(ObjectID(oid.encode()))):
+                    found = self._read_packed(store, oid, last=attempt == 2)
                 if found is None:
                     continue
                 if object_id(*found, self._location.object_format) != oid:
