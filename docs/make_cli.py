@@ -65,8 +65,17 @@ def commands() -> Iterator[tuple[str, click.Command]]:
             raise LookupError(name)
         yield f"gml {name}", command
         if isinstance(command, click.Group):
-            for sub, inner in command.commands.items():
-                yield f"gml {name} {sub}", inner
+            yield from _below(f"gml {name}", command)
+
+
+def _below(name: str, group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group, info_name=name)
+    for sub in group.list_commands(context) if type(group) is not click.Group else group.commands:
+        inner = group.get_command(context, sub)
+        if inner is not None:
+            yield f"{name} {sub}", inner
+            if isinstance(inner, click.Group):
+                yield from _below(f"{name} {sub}", inner)
 
 
 def text_and_examples(command: click.Command) -> tuple[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.policy import names, records
@@ -115,7 +116,7 @@ def last_change(registry: Registry, view: View, model: str, stage: str) -> dict[
 
     Read from the records, not verified: `verify` proves it.
     """
-    changes = stage_changes(registry, view, model, stage)
+    changes = list(islice(stage_changes(registry, view, model, stage), 2))
     if not changes:
         return None
     newest = changes[0]

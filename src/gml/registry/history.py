@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import logging
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
-from gml.domain.errors import NotFoundError
+from gml.domain.errors import GmlError, NotFoundError
+from gml.fs import write_atomic
 from gml.policy import names
 from gml.policy.records import Stage, read_stage
 from gml.registry.branch import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from gml.registry.branch import Registry
+
+
+log = logging.getLogger("gml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +49,19 @@ def commits(registry: Registry, tip: str | None) -> Iterator[str]:
         at = parents[0] if parents else None
 
 
-def stage_changes(registry: Registry, view: View, model: str, stage: str) -> list[StageChange]:
-    """Return all turns of a stage, newest first.
-
-    Only commits in whose tree the model's directory differs are looked into.
-    """
-    found: list[StageChange] = []
+def stage_changes(registry: Registry, view: View, model: str, stage: str) -> Iterator[StageChange]:
+    """Yield the turns of a stage, newest first; only as much of the past is read as is asked for."""
     path = names.stage_path(model, stage)
     newer: tuple[str, str] | None = None
     for oid in commits(registry, view.commit):
         here = registry.chain.tree(oid).oid(path)
         if newer is not None and here != newer[1]:
-            found.append(_change(registry, newer[0], path))
+            yield _change(registry, newer[0], path)
         newer = (oid, here) if here is not None else None
         if here is None:
             break
     if newer is not None:
-        found.append(_change(registry, newer[0], path))
-    return found
+        yield _change(registry, newer[0], path)
 
 
 def _change(registry: Registry, oid: str, path: str) -> StageChange:
@@ -92,19 +94,48 @@ class Event:
 
 
 def events(registry: Registry, view: View, model: str) -> list[Event]:
-    """Return everything that happened to a model, newest first."""
+    """Return everything that happened to a model, newest first.
+
+    What earlier calls found is kept beside the repository, so that only new commits are looked into; the
+    file can be deleted at any time.
+    """
+    path = registry.workspace.state_dir / "registry" / f"events-{model}.json"
+    seen, known = _cached(path)
     found: list[Event] = []
     chain = registry.chain
-    line = list(commits(registry, view.commit))
-    for position, oid in enumerate(line):
-        after = chain.tree(oid)
-        before = chain.tree(line[position + 1]) if position + 1 < len(line) else None
-        directory = f"models/{model}"
-        new, old = after.directory(directory), before.directory(directory) if before else None
-        if new == old or new is None:
-            continue
-        found += _events(registry, oid, model, old, new)
+    directory = f"models/{model}"
+    reached = view.commit is None
+    for oid in commits(registry, view.commit):
+        if oid == seen:
+            reached = True
+            break
+        parents = chain.commit(oid).parents
+        new = chain.tree(oid).directory(directory)
+        old = chain.tree(parents[0]).directory(directory) if parents else None
+        if new is not None and new != old:
+            found += _events(registry, oid, model, old, new)
+    if reached:
+        found += known
+    if view.commit is not None and view.commit != seen and view.commit == registry.tip():
+        _remember(path, view.commit, found)
     return found
+
+
+def _cached(path: Path) -> tuple[str | None, list[Event]]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        return str(data["tip"]), [Event(*entry) for entry in data["events"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        # Derived data: without it everything is looked at again.
+        return None, []
+
+
+def _remember(path: Path, tip: str, found: list[Event]) -> None:
+    data = {"tip": tip, "events": [astuple(event) for event in found]}
+    try:
+        write_atomic(path, json.dumps(data, separators=(",", ":")).encode(), durable=False)
+    except GmlError as error:
+        log.debug("gml: %s", error)
 
 
 def _events(registry: Registry, oid: str, model: str, old: str | None, new: str) -> Iterator[Event]:

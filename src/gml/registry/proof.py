@@ -41,7 +41,7 @@ def prove(
     if record is None or record.version is None:
         raise NotFoundError(f"{stage} of {key} holds nothing")
     version = view.version(key, record.version)
-    change = stage_changes(registry, view, key, stage)[0]
+    change = next(stage_changes(registry, view, key, stage))
     links = [("stage", f"{key} {stage} holds v{version.version} (turn {record.seq})")]
     links += _statements(view, key, stage, record.seq)
     links += [("change", change.commit), ("version", f"{key} v{version.version} by {version.creator}")]

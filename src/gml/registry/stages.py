@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import ConflictError, NotFoundError, PolicyError, UsageError
@@ -189,7 +190,7 @@ def revert(
 
     view = registry.view()
     model = view.key(name)
-    changes = stage_changes(registry, view, model, stage)
+    changes = list(islice(stage_changes(registry, view, model, stage), 2))
     if not changes:
         raise NotFoundError(f"{stage} of {model} never held anything")
     before = changes[1].record.version if len(changes) > 1 else None
