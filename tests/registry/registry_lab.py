@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,7 +21,7 @@ from gml.policy.view import CheckResult
 from gml.registry import keys
 from gml.registry.chain import Chain
 
-NOW = 1_790_000_000
+NOW = int(time.time())
 BRANCH = "refs/heads/gml/registry"
 PEOPLE = ("alice", "bob", "carol", "dave")
 

@@ -71,12 +71,12 @@ def protect_command(
     """
     from gml.registry.protect import protect
 
-    known: dict[str, str] = {}
+    known: dict[str, list[str]] = {}
     for pair in people:
         name, found, value = pair.partition("=")
         if not found or not value:
             raise UsageError(f"{pair!r} is not NAME=KEY")
-        known[name] = f"{known[name]}+{value}" if name in known else value
+        known.setdefault(name, []).append(value)
     registry = open_registry()
     outcome = protect(
         registry,

@@ -157,7 +157,8 @@ def _conditions(
     """Check `from`, `formats` and `checks`; a stage may always be emptied."""
     if version is None:
         return ()
-    if rule.from_stage is not None and not _held_before(base, record):
+    back = _held_before(base, record)
+    if rule.from_stage is not None and not back:
         where = names.stage_path(record.model, rule.from_stage)
         data = base.read(where)
         holder = read_stage(data, where) if data is not None else None
@@ -172,7 +173,9 @@ def _conditions(
                 "format", f"{record.model} v{record.version} is in a {found} format; "
                 f"{rule.name} takes {', '.join(rule.formats)}",
             )  # fmt: skip
-    results = tuple(evidence.check(each, version, champion) for each in rule.checks)
+    # Going back must not depend on being better than what is gone back from.
+    rules = [each for each in rule.checks if not (back and "champion." in each)]
+    results = tuple(evidence.check(each, version, champion) for each in rules)
     for result in results:
         if not result.ok:
             change = Accepted(
@@ -184,7 +187,7 @@ def _conditions(
 
 
 def _held_before(base: Tree, record: Stage) -> bool:
-    """Whether this very version held this stage lately under a policy: going back needs no second Staging."""
+    """Whether this very version held this stage lately, under a policy."""
     for turn in range(record.seq - 1, max(0, record.seq - 1 - LOOK_BACK), -1):
         directory = f"approvals/{record.model}/{record.stage}/{turn}"
         name = next(iter(base.names(directory)), None)

@@ -113,9 +113,7 @@ def run(name: str, read: Callable[[], str], environ: Mapping[str, str], args: tu
     seconds = int(environ.get("GML_HOOK_TIMEOUT") or TIMEOUT)
     with _deadline(seconds):
         try:
-            return {"pre-receive": _pre_receive, "post-receive": _post_receive, "pre-push": _pre_push}[name](
-                read, environ, args
-            )
+            return _HOOKS[name](read, environ, args)
         except GmlError:
             raise
         except Exception as error:
@@ -178,6 +176,9 @@ def _pre_push(read: Callable[[], str], environ: Mapping[str, str], args: tuple[s
     wanted = [u for u in parse_updates("\n".join(updates)) if u.old is None or store.contains(u.old)]
     Gate(store, _namespace(store), authority=False).judge(wanted)
     return ""
+
+
+_HOOKS: Final = {"pre-receive": _pre_receive, "post-receive": _post_receive, "pre-push": _pre_push}
 
 
 class _deadline:  # noqa: N801

@@ -70,7 +70,7 @@ def protect(
     source: str | None = None,
     checks: Sequence[str] = (),
     formats: Sequence[str] = (),
-    people: Mapping[str, str] | None = None,
+    people: Mapping[str, Sequence[str]] | None = None,
     admins: Sequence[str] = (),
     admin_threshold: int | None = None,
     key: str | None = None,
@@ -85,7 +85,7 @@ def protect(
         source: stage that must hold the version already.
         checks: conditions over the run.
         formats: classes of formats that may go there.
-        people: new persons: name -> public key (a file or the key itself), `+` between several.
+        people: new persons: name -> public keys, files or the keys themselves.
         admins: who decide about the next policy; those of the present one, or the approvers.
         admin_threshold: how many of them; more than half.
         key: SSH key to sign with.
@@ -119,7 +119,9 @@ def protect(
     return propose_policy(registry, dump(document), key=key)
 
 
-def _document(registry: Registry, view: View, key: str | None, people: Mapping[str, str]) -> dict[str, Any]:
+def _document(
+    registry: Registry, view: View, key: str | None, people: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     data = view.read(names.POLICY_PATH)
     if data is not None:
         document = load(data, names.POLICY_PATH)
@@ -138,7 +140,7 @@ def _document(registry: Registry, view: View, key: str | None, people: Mapping[s
             document["repo"] = secrets.token_hex(16)
     for name, stated in people.items():
         names.check_person(name)
-        keys = [_key(each) for each in stated.split("+")]
+        keys = [_key(each) for each in stated]
         document["people"].setdefault(name, {})["keys"] = keys
     if data is None and not document["people"]:
         raise UsageError(
