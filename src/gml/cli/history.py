@@ -110,4 +110,4 @@ def _outside(found: History) -> list[str]:
         return []
     total = sum(found.outside.values())
     parts = ", ".join(f"{count} {why}" for why, count in sorted(found.outside.items()))
-    return [f"not on this branch: {total} runs ({parts})"]
+    return [f"not on this branch: {total} run{'s' * (total != 1)} ({parts})"]
