@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hostile_pages import HOSTILE
@@ -201,3 +202,23 @@ def test_the_query_completes_and_a_phone_and_the_dark_are_served(page):
         assert wide <= 375, (address, wide)
     page.set_viewport_size({"width": 1200, "height": 800})
     assert page.complaints == []
+
+
+def test_axe_finds_nothing_on_any_page_in_light_or_dark(page, run_ids):
+    package = pytest.importorskip("axe_playwright_python")
+    axe = (Path(package.__file__).parent / "axe.min.js").read_text("utf-8")
+    ordinary, hostile = run_ids["m-0.1-2"], run_ids[HOSTILE[0]]
+    everything = ",".join(run_ids.values())
+    addresses = ("/", "/?q=stauts+%3D+1", f"/runs/{ordinary}", f"/runs/{hostile}", f"/compare?runs={everything}",
+                 "/history?metric=auc", "/experiments", "/help", f"/runs/{hostile}/files/tree.json",
+                 f"/runs/{hostile}/files/table.csv", "/runs/none")  # fmt: skip
+    found = []
+    for theme in ("light", "dark"):
+        page.goto(page.top)
+        page.evaluate(f"() => localStorage.setItem('gml-theme', '{theme}')")
+        for address in addresses:
+            page.goto(f"{page.top}{address}")
+            page.evaluate(axe)
+            told = page.evaluate("() => axe.run(document)")
+            found += [(theme, address, v["id"], [n["html"] for n in v["nodes"]]) for v in told["violations"]]
+    assert found == []
