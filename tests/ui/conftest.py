@@ -37,6 +37,7 @@ for lr in (0.1, 0.3, 0.8):
             gml.log_params({"lr": lr, "depth": depth, "same": 1})
             for step in range(60):
                 gml.log_metrics({"loss": 1 / (step * lr + 1), "auc": 1 - 1 / (step * lr + 2)}, step=step)
+            gml.log_text(f"weights {lr} {depth}", "model/weights.txt")
             gml.log_metric("odd", float("nan"), step=1)
             gml.log_metric("odd", float("-inf"), step=-5)
 hostile = sys.argv[1:]
@@ -56,6 +57,21 @@ with gml.start_run(run_name="elsewhere"):
     pass
 """,
         *HOSTILE,
+    )
+    repo.python(
+        """
+from gml.cli.main import run
+import sys
+for arguments in (
+    ["register", "churn", "--run", "m-0.1-2", "--path", "model", "-d", sys.argv[1]],
+    ["promote", "churn", "1", "--to", "Production"],
+    ["register", "churn", "--run", "m-0.8-3", "--path", "model"],
+    ["describe", "churn", sys.argv[2]],
+):
+    assert run(["registry", *arguments]) == 0, arguments
+""",
+        HOSTILE[0],
+        HOSTILE[1],
     )
     yield repo
     repo.fsck()

@@ -210,7 +210,7 @@ def test_axe_finds_nothing_on_any_page_in_light_or_dark(page, run_ids):
     ordinary, hostile = run_ids["m-0.1-2"], run_ids[HOSTILE[0]]
     everything = ",".join(run_ids.values())
     addresses = ("/", "/?q=stauts+%3D+1", f"/runs/{ordinary}", f"/runs/{hostile}", f"/compare?runs={everything}",
-                 "/history?metric=auc", "/experiments", "/help", f"/runs/{hostile}/files/tree.json",
+                 "/history?metric=auc", "/experiments", "/help", "/registry", "/registry/churn", "/registry/churn/2", f"/runs/{hostile}/files/tree.json",
                  f"/runs/{hostile}/files/table.csv", "/runs/none")  # fmt: skip
     found = []
     for theme in ("light", "dark"):

@@ -84,7 +84,8 @@ def every_page(run_ids) -> list[str]:
     files = ("page.html", "picture.svg", "table.csv", "tree.json", "notes & <b>more<_b>.txt", "data.bin")
     return [
         "/", "/?all=1", "/?deleted=1", "/?group=params.p0&all=1", "/?cols=tags.t0,params.p1", "/experiments",
-        "/history", "/history?metric=loss&branch=main", "/help", f"/runs/{hostile}",
+        "/history", "/history?metric=loss&branch=main", "/help",
+        "/registry", "/registry/churn", "/registry/churn/1", "/registry/churn/2", f"/runs/{hostile}",
         *(f"/runs/{hostile}/files/{quote(name)}" for name in files),
         f"/compare?runs={everything}", f"/compare?runs={hostile}",
     ]  # fmt: skip
@@ -210,13 +211,28 @@ def test_bytes_of_a_file_are_whole_and_cannot_act(site, run_ids):
         assert site.get(f"/runs/{run_id}/files/{path}").status_code == 404
 
 
+def test_models_are_shown_with_their_proof_and_beside_the_champion(site):
+    board = look(site, "/registry").text
+    assert "no policy: whoever can push may promote" in board
+    assert "churn v1 v2" in board
+    model = look(site, "/registry/churn").text
+    assert "stage churn Production holds v1 (turn 1)" in model
+    assert "approved nobody: there is no policy" in model
+    assert model.index("registered v2") < model.index("registered v1")
+    version = look(site, "/registry/churn/2").text
+    assert "Beside v1, which Production holds" in version
+    assert "lr 0.1 0.8" in version
+    for address in ("/registry/none", "/registry/churn/3", "/registry/%2e%2e%2f", "/registry/churn/0"):
+        look(site, address, 404)
+
+
 # --- who may see it -----------------------------------------------------------------------------
 
 
 def all_routes() -> list[str]:
     run_id = "0" * 32
     return ["/", "/runs.csv", f"/runs/{run_id}", f"/runs/{run_id}/files/a", f"/runs/{run_id}/raw/a", "/compare",
-            "/history", "/experiments", "/help", "/data/curves", "/data/search", "/live", "/static/gml.css"]  # fmt: skip
+            "/history", "/experiments", "/help", "/registry", "/registry/a", "/registry/a/1", "/data/curves", "/data/search", "/live", "/static/gml.css"]  # fmt: skip
 
 
 def test_every_route_wants_the_token_and_the_right_host(runs_repo, sessions):

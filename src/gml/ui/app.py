@@ -29,6 +29,7 @@ from gml.ui.pages import artifact as artifact_page
 from gml.ui.pages import compare as compare_page
 from gml.ui.pages import curves as curves_page
 from gml.ui.pages import others
+from gml.ui.pages import registry as registry_page
 from gml.ui.pages import run as run_page
 from gml.ui.pages import runs as runs_page
 from gml.ui.render import render
@@ -77,6 +78,9 @@ class Pages:
             "/compare": self.compare,
             "/history": self.history,
             "/experiments": self.experiments,
+            "/registry": self.registry,
+            "/registry/{model}": self.model,
+            "/registry/{model}/{number:int}": self.version,
             "/help": self.help,
             "/data/curves": self.curves,
             "/data/search": self.search,
@@ -190,6 +194,24 @@ class Pages:
     def experiments(self, reader: Reader, request: Request) -> Response:
         """Return the experiments."""
         return self._html("experiments.html", request, rows=others.experiments(reader))
+
+    def registry(self, reader: Reader, request: Request) -> Response:
+        """Return all models and what is proposed."""
+        found = registry_page.board(registry_page.open_registry(reader.workspace))
+        return self._html("registry.html", request, page=found)
+
+    def model(self, reader: Reader, request: Request) -> Response:
+        """Return one model."""
+        registry = registry_page.open_registry(reader.workspace)
+        found = registry_page.model_page(registry, request.path_params["model"])
+        return self._html("model.html", request, page=found)
+
+    def version(self, reader: Reader, request: Request) -> Response:
+        """Return one version beside the champion."""
+        registry = registry_page.open_registry(reader.workspace)
+        given = request.path_params
+        found = registry_page.version_page(registry, given["model"], given["number"])
+        return self._html("version.html", request, page=found)
 
     def help(self, reader: Reader, request: Request) -> Response:  # noqa: ARG002
         """Return keys and query language."""

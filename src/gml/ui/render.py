@@ -47,7 +47,7 @@ def environment() -> Environment:
         "quote": shlex.quote,
         "colour": lambda at: f"c{at % COLOURS}",
     }
-    templates.globals |= {"version": __version__, "next_sort": next_sort}
+    templates.globals |= {"gml_version": __version__, "next_sort": next_sort}
     return templates
 
 

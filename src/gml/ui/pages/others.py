@@ -83,7 +83,13 @@ def known_metrics(reader: Reader) -> list[str]:
 def search(reader: Reader, text: str, limit: int = 12) -> list[dict[str, Any]]:
     """Return what a few typed letters may mean: runs by id or name, experiments, pages."""
     wanted = text.strip().lower()
-    pages = [("Runs", "/"), ("Experiments", "/experiments"), ("History", "/history"), ("Help", "/help")]
+    pages = [
+        ("Runs", "/"),
+        ("Experiments", "/experiments"),
+        ("History", "/history"),
+        ("Registry", "/registry"),
+        ("Help", "/help"),
+    ]
     out = [
         {"kind": "page", "title": name, "note": "", "to": to} for name, to in pages if wanted in name.lower()
     ]
