@@ -65,9 +65,9 @@ def protect_command(
 
     \b
     Example:
-      gml registry protect Production --approvers alice,bob --threshold 2 \\
-          --person alice=alice.pub --person bob=bob.pub --from Staging \\
-          --check "metrics.auc >= champion.metrics.auc - 0.005"
+      gml registry protect Production --approvers alice,bob --threshold 2
+      gml registry protect Staging --approvers alice --person alice=alice.pub
+      gml registry protect Production --from Staging --check "metrics.auc > 0.9"
     """
     from gml.registry.protect import protect
 
