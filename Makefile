@@ -20,6 +20,7 @@ test-heavy:  ## Run the tests that are slow or need large packages, and those wi
 
 compat:  ## Compare filters and orders with MLflow's own store, in an environment of its own (COMPAT_VENV)
 	$(PYTHON) -m venv $(COMPAT_VENV)
+	$(COMPAT_VENV)/bin/python -m pip install -q --upgrade "pip>=25.1"
 	$(COMPAT_VENV)/bin/python -m pip install -q "mlflow>=3,<4" -e . --group test
 	$(COMPAT_VENV)/bin/python -m pytest -n 0 -m heavy tests/compat_mlflow
 
