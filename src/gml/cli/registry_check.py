@@ -129,7 +129,12 @@ def verify_command(model: str | None, stage: str | None, full: bool, no_bytes: b
 @click.command("audit")
 @click.option("--since", metavar="TIME", help="Only changes from this time on.")
 @click.option(
-    "--format", "style", type=click.Choice(["table", "csv", "html"]), default="table", show_default=True
+    "--format",
+    "style",
+    type=click.Choice(["table", "csv", "html"]),
+    default="table",
+    show_default=True,
+    help="What the list is written as.",
 )
 @json_option
 def audit_command(since: str | None, style: str, as_json: bool) -> None:
