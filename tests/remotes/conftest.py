@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from proxy import breaking_proxy
-from servers import make_bucket, moto_s3, options, rclone_s3
+from remote_servers import make_bucket, moto_s3, options, rclone_s3
 
 from gml.cas.remote import open_remote
 from gml.cas.retry import Retry
