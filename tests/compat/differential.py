@@ -1,7 +1,7 @@
 """Sends the same generated calls to two servers that speak MLflow's REST API, and compares the answers.
 
 Each side has its own ids; answers are compared after ids, times and made-up names are replaced by what they stand
-for. What may differ is listed in `DIFFERENCES` with the reason that docs/mlflow.md gives.
+for. What may differ is named by the caller, and listed in docs/mlflow.md.
 """
 
 from __future__ import annotations

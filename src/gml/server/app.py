@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from gml._version import __version__
 from gml.domain.errors import GmlError
-from gml.server import files, models, native, openapi, tracking
+from gml.server import files, models, native, openapi, registry, tracking
 from gml.server.access import COOKIE
 from gml.server.context import Context
 from gml.server.counters import Counters
@@ -57,7 +57,7 @@ def table() -> Table:
     """Return all routes."""
     out = Table()
     for prefix in API:
-        for route in (*tracking.ROUTES, *models.ROUTES):
+        for route in (*tracking.ROUTES, *models.ROUTES, *registry.ROUTES):
             out.add(_under(f"{prefix}/mlflow/", route))
         for route in files.PROXY_ROUTES:
             out.add(_under(f"{prefix}/", route))
