@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gml._version import __version__
 
 if TYPE_CHECKING:
+    from gml import registry as registry
     from gml.tracking import data as data
     from gml.tracking import plot as plot
     from gml.tracking.active import ActiveRun as ActiveRun
@@ -83,7 +84,7 @@ _HOMES = (
     | {"compare": "gml.tracking.report.comparison", "runs": "gml.tracking.runset"}
 )
 
-__all__ = ["__version__", *_HOMES, "data", "plot"]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES, "data", "plot", "registry"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
@@ -92,6 +93,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(home), name)
     elif name in {"data", "plot"}:
         value = importlib.import_module(f"gml.tracking.{name}")
+    elif name == "registry":
+        value = importlib.import_module("gml.registry")
     else:
         raise AttributeError(f"module 'gml' has no attribute {name!r}")
     globals()[name] = value

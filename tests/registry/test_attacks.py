@@ -97,7 +97,7 @@ REASONS = {
     "approvals_other_order": "canonical", "approvals_deleted": "deleted", "approvals_by_a_bot": "not by the account",
     "approvals_without_the_change": "without the change", "stage_not_from_staging": "not in Staging",
     "stage_unregistered_version": "not registered before", "stage_other_digest": "another digest",
-    "stage_unknown_stage": "no stage Canary", "stage_other_case": "no stage production", "stage_turn_skipped": "the next one is 2",
+    "stage_unknown_stage": "no stage Canary", "stage_other_case": "only in upper and lower case", "stage_turn_skipped": "the next one is 2",
     "stage_turn_true": "seq may not be True", "stage_other_past": "prev is not", "stage_same_version_again": "already",
     "stage_code_into_production": "code format", "stage_deleted_version": "is deleted",
     "stage_registered_in_the_same_commit": "stand alone", "stage_written_by_its_approver": "bob wrote a commit",

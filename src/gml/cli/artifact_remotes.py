@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gml.cas.exchange import Copied
+    from gml.tracking.reader import Reader
 
 runs_argument = click.argument("runs", nargs=-1, metavar="[RUN|QUERY]...")
 remote_option = click.option("--remote", metavar="NAME", help="Artifact remote, URL or folder.")
@@ -78,13 +79,11 @@ def pull_command(
     return _report("pulled", done, as_json=as_json)
 
 
-def _registered(reader: Any) -> Callable[[str], list[str]] | None:
-    """Return what finds the digests of `models:/…`, if this gml has a registry."""
-    try:
-        from gml.registry.artifacts import model_digests  # type: ignore[import-not-found]
-    except ImportError:
-        return None
-    return lambda uri: list(model_digests(reader, uri))
+def _registered(reader: Reader) -> Callable[[str], list[str]]:
+    """Return what finds the digests of `models:/…`."""
+    from gml.registry.artifacts import model_digests
+
+    return lambda uri: model_digests(reader, uri)
 
 
 def _report(verb: str, done: Copied, *, as_json: bool) -> int:

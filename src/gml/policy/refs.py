@@ -21,7 +21,7 @@ REFUSED: Final = "refused"
 MAX_NAME: Final = 250
 _TAG: Final = re.compile(r"([^/]+)/(?:v([1-9][0-9]{0,8})|([^/]+)/([1-9][0-9]{0,8}))")
 _PROPOSAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,180}")
-_INBOX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,180}")
+_INBOX: Final = re.compile(r"[a-z]+/[A-Za-z0-9][A-Za-z0-9._/-]{0,180}")
 _APPEND_ONLY: Final = ("ledger", "code")
 _LOOSE: Final = ("inbox/", "conflicts/")
 

@@ -61,7 +61,7 @@ def judge_stage(
     path = _single(places)
     place = places[path]
     record, before = _record(base, after, path, place)
-    check_twin(base, f"models/{place.model}/stages", place.stage)
+    check_twin(base, f"models/{place.model}/stages", f"{place.stage}.json")
     version = _target(base, record, path)
     done = Accepted(
         "stage", model=record.model, stage=record.stage, seq=record.seq, version=record.version,
