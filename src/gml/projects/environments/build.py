@@ -162,13 +162,27 @@ def _make(
                     [uv, "pip", "install", "-q", "--python", inside, *more, *deps, "-r", str(wanted)], environ
                 )
             return
-        _run([python, "-m", "venv", str(target)], environ)
+        pip = _pip(inside)
+        bare = ["--without-pip"] if pip[0] != inside else []
+        _run([python, "-m", "venv", *bare, str(target)], environ)
         if spec.lines:
             more = ["--no-index"] if offline else []
-            pip = [inside, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-            _run([*pip, *more, *deps, "-r", str(wanted)], environ)
+            quiet = ["-q", "--disable-pip-version-check", "--no-input"]
+            _run([*pip, "install", *quiet, *more, *deps, "-r", str(wanted)], environ)
     finally:
         wanted.unlink(missing_ok=True)
+
+
+def _pip(python: str) -> list[str]:
+    """Return the pip that installs into an environment: ours, which saves three seconds, or its own."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        major, minor = version("pip").split(".")[:2]
+        recent = (int(major), int(minor)) >= (22, 3)
+    except (PackageNotFoundError, ValueError):
+        recent = False
+    return [sys.executable, "-m", "pip", "--python", python] if recent else [python, "-m", "pip"]
 
 
 def find_python(version: str, environ: Mapping[str, str]) -> str:
@@ -238,6 +252,9 @@ def _run(argv: Sequence[str], environ: Mapping[str, str]) -> None:
 
 def _reason(text: str) -> str:
     """Return the line of an installer's output that says why."""
+    because = " ".join(text.split()).partition("Because ")
+    if because[1]:
+        return f"because {because[2][:300]}"
     lines = [" ".join(line.split()).lstrip(_DECORATION) for line in text.splitlines() if line.strip()]
     telling = (
         "no matching distribution",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gml.domain.errors import NotFoundError, UsageError
 from gml.domain.ids import short_id
 from gml.projects.rerun.needs import Need
+from gml.projects.sweep.commands import put
 from gml.tracking.capture.argv import with_param
 from gml.tracking.capture.command import is_python, parse_command
 from gml.tracking.capture.files import read_params_file
@@ -92,6 +93,11 @@ def changed_command(
     """
     given = set(_options(run).get("params", ()))
     added = []
+    sweep = run.source.get("sweep")
+    if isinstance(sweep, dict):
+        # A trial of a sweep whose command has its values in it.
+        values = {key: run.params[key] for key in given if key in run.params} | dict(changes)
+        argv = [put(str(word), values) for word in sweep.get("command", ())]
     for key, value in changes.items():
         try:
             argv = with_param(argv, key, value)

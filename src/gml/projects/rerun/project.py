@@ -73,7 +73,9 @@ def project_launch(
     environ = place.workspace.environ
     environment = prepare(project, wish.env_manager, environ, offline=False) if here else Ready("local")
     launch = launch_of(ReadyProject(place, project, entry, values, argv, environment), wish)
-    return replace(launch, variables={**variables, **launch.variables}), needs
+    options = run.source.get("launch")
+    captures = options.get("captures", ()) if isinstance(options, dict) else ()
+    return replace(launch, variables={**variables, **launch.variables}, captures=tuple(captures)), needs
 
 
 def _unknown(run: Run, key: str, known: list[str]) -> NotFoundError:
