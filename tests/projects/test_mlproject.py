@@ -257,7 +257,6 @@ def test_a_container_engine_gets_the_rendered_command(repo, gml, tmp_path, monke
         ("entry_points: {main: {command: a, parameters: [b]}}\n", "mapping of names"),
         ("entry_points: {main: {command: a, parameters: {x: {type: matrix}}}}\n", "has the type 'matrix'"),
         ("entry_points: {main: {command: a, parameters: {x: {default: [1]}}}}\n", "single value"),
-        ("entry_points: {main: {command: a, needs: [other]}}\n", "which is no entry point"),
         ("a: &x [1]\nb: *x\n", "aliases are not allowed"),
         ("name: a\nname: b\n", "'name' is given twice"),
         ("name: [\n", "not YAML"),

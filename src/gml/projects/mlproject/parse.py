@@ -1,7 +1,4 @@
-"""Reading MLproject files: entry points, parameters, environments.
-
-The format is MLflow's; `needs`, `outs` and `deps` of an entry point are ours (docs/projects.md).
-"""
+"""Reading MLproject files: entry points, parameters, environments. The format is MLflow's."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ MAIN: Final = "main"
 ENVIRONMENT_KEYS: Final = ("python_env", "conda_env", "docker_env")
 TYPES: Final = ("string", "str", "float", "int", "integer", "bool", "boolean", "path", "uri")
 _PROJECT_KEYS: Final = ("name", "entry_points", *ENVIRONMENT_KEYS)
-_ENTRY_KEYS: Final = ("parameters", "command", "needs", "outs", "deps")
+_ENTRY_KEYS: Final = ("parameters", "command")
 _DOCKER_KEYS: Final = ("image", "volumes", "environment")
 
 
@@ -52,18 +49,12 @@ class EntryPoint:
         name: its name.
         command: template with `{parameter}`; runs in bash where it needs a shell.
         parameters: by name.
-        needs: entry points that have to run before.
-        outs: files and folders that it makes, relative to the project.
-        deps: files and folders that it reads, besides the code.
         script: it is a file of the project that no entry point names.
     """
 
     name: str
     command: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    needs: tuple[str, ...] = ()
-    outs: tuple[str, ...] = ()
-    deps: tuple[str, ...] = ()
     script: bool = False
 
 
@@ -146,10 +137,6 @@ def load_project(folder: Path) -> Project:
     if not isinstance(points, dict):
         raise InvalidValueError(f"{where}: entry_points is a mapping of names, not {type(points).__name__}")
     entries = {str(name): _entry(str(name), spec, where) for name, spec in points.items()}
-    for entry in entries.values():
-        unknown = [need for need in entry.needs if need not in entries]
-        if unknown:
-            raise InvalidValueError(f"{where}: {entry.name} needs {unknown[0]!r}, which is no entry point")
     return Project(str(data.get("name") or ""), folder, entries, kind, env_file, docker, described=True)
 
 
@@ -225,9 +212,6 @@ def _entry(name: str, spec: Any, where: str) -> EntryPoint:
         name,
         command.strip(),
         {str(key): _parameter(str(key), value, here) for key, value in parameters.items()},
-        _texts(spec.get("needs"), f"{here}: needs"),
-        _texts(spec.get("outs"), f"{here}: outs"),
-        _texts(spec.get("deps"), f"{here}: deps"),
     )
 
 
