@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 from gml._version import __version__
 
 if TYPE_CHECKING:
+    from gml import models as models
+    from gml import pyfunc as pyfunc
     from gml import registry as registry
+    from gml import sklearn as sklearn
     from gml.tracking import data as data
     from gml.tracking import plot as plot
     from gml.tracking.active import ActiveRun as ActiveRun
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from gml.tracking.log import log_text as log_text
     from gml.tracking.log import set_tag as set_tag
     from gml.tracking.log import set_tags as set_tags
+    from gml.tracking.models.log import load_pyfunc as load_model
     from gml.tracking.queries import create_experiment as create_experiment
     from gml.tracking.queries import delete_experiment as delete_experiment
     from gml.tracking.queries import delete_run as delete_run
@@ -84,17 +88,21 @@ _HOMES = (
     | {"compare": "gml.tracking.report.comparison", "runs": "gml.tracking.runset"}
 )
 
-__all__ = ["__version__", *_HOMES, "data", "plot", "registry"]  # noqa: PLE0604
+_MODULES = ("models", "pyfunc", "registry", "sklearn")
+
+__all__ = ["__version__", *_HOMES, "data", "load_model", "plot", *_MODULES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is not None:
         value = getattr(importlib.import_module(home), name)
+    elif name == "load_model":
+        value = importlib.import_module("gml.tracking.models.log").load_pyfunc
+    elif name in _MODULES:
+        value = importlib.import_module(f"gml.{name}")
     elif name in {"data", "plot"}:
         value = importlib.import_module(f"gml.tracking.{name}")
-    elif name == "registry":
-        value = importlib.import_module("gml.registry")
     else:
         raise AttributeError(f"module 'gml' has no attribute {name!r}")
     globals()[name] = value

@@ -1,0 +1,1 @@
+"""Models of runs: logged, found by their URI, loaded."""
