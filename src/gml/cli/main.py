@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "registry": ("registry", "Models: versions, stages, approvals."),
     "hooks": ("hooks", "Install and run git hooks that guard the registry."),
     "trust": ("trust", "Show or pin the first policy that is trusted."),
+    "models": ("models", "Look at models, predict with them, serve them."),
     "sql": ("sql", "Ask in SQL, read-only, over runs, params, metrics and the rest."),
     "export": ("export", "Write runs or metric points as CSV, JSON or Parquet."),
     "clone": ("clone", "Clone a repository with its runs, or only the runs."),

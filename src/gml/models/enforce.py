@@ -101,7 +101,7 @@ def _check_names(actual: set[Any], schema: Schema) -> None:
     if not missing:
         return
     known = {*schema.required_input_names(), *schema.optional_input_names()}
-    extra = sorted(str(name) for name in actual - known)
+    extra = sorted(actual - known, key=str)
     note = f". Note that there were extra inputs: {extra}" if extra else ""
     raise SchemaError(f"Model is missing inputs {missing}{note}")
 

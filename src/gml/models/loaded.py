@@ -58,6 +58,11 @@ class PyFuncModel:
             data = check(data) if check is not None else data
         elif signature is not None and signature.inputs is not None:
             data = _enforced(data, signature.inputs)
+        return self.score(data, params)
+
+    def score(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        """Return predictions for data that is known to fit the signature."""
+        signature = self.metadata.signature
         return self._predict(data, enforce_params(params, signature.params if signature else None))
 
     @property

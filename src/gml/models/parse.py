@@ -62,9 +62,6 @@ def frame_of_split(content: Any, schema: Schema | None) -> Any:
     """
     import pandas as pd
 
-    if isinstance(content, list):
-        content = {"data": content}
-        return _typed(pd.DataFrame(content["data"]), schema)
     if not isinstance(content, dict):
         raise RequestError(
             f"Invalid input. Dataframe split format must be a dictionary. Got {type(content).__name__}"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # Arguments of MLflow that have no meaning here.
 _IGNORED: Final = frozenset(
-    {"await_registration_for", "model_type", "model_id", "mlflow_model", "resources", "auth_policy", "prompts",
-     "env_vars", "uv_project_path", "uv_groups", "uv_extras"}
+    {"await_registration_for", "model_type", "model_id", "mlflow_model", "resources", "auth_policy",
+     "prompts", "env_vars", "uv_project_path", "uv_groups", "uv_extras"}
 )  # fmt: skip
 _SAVE: Final = frozenset(
     {"signature", "input_example", "code_paths", "pip_requirements", "extra_pip_requirements", "conda_env",

@@ -20,6 +20,7 @@ from gml.models.mlmodel import NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from gml.domain.run import Run
     from gml.tracking.reader import Reader
     from gml.workspace import Workspace

@@ -1,0 +1,1 @@
+"""Models that answer requests: the scoring protocol, its server, batches of files, images."""

@@ -1,0 +1,75 @@
+"""What a model is, read off its files without loading it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gml.models import environment, policy
+from gml.models.flavor import LoadOptions
+
+if TYPE_CHECKING:
+    from gml.tracking.models.resolve import Resolved
+
+
+def describe(found: Resolved) -> dict[str, Any]:
+    """Return what `gml models inspect` shows (docs/json.md).
+
+    Raises:
+        NotFoundError: it is no model.
+        CorruptError: a file does not match its digest.
+    """
+    files = found.files
+    mlmodel = files.mlmodel()
+    verdict = policy.judge(files, mlmodel, LoadOptions())
+    signature = mlmodel.signature
+    facts: dict[str, Any] = {
+        "model": found.label,
+        "digest": files.digest(),
+        "format_class": verdict.format_class,
+        "approved": found.approved,
+        "flavors": sorted(mlmodel.flavors),
+        "formats": verdict.formats,
+        "runs_code": [str(one) for one in verdict.findings],
+        "size": files.size,
+        "files": len(files.names),
+        "created": mlmodel.utc_time_created or None,
+        "signature": {
+            key: repr(part)
+            for key, part in (
+                ("inputs", signature.inputs),
+                ("outputs", signature.outputs),
+                ("params", signature.params),
+            )
+            if part is not None
+        }
+        if signature is not None
+        else None,
+        "python": mlmodel.pyfunc.get("python_version"),
+        "requirements": environment.read_requirements(files),
+        "differs_here": environment.differences(files, mlmodel),
+        "metadata": mlmodel.metadata,
+    }
+    if found.run is not None:
+        facts["trained"] = _trained(found)
+    files.release()
+    return facts
+
+
+def _trained(found: Resolved) -> dict[str, Any]:
+    run = found.run
+    assert run is not None  # noqa: S101 - callers looked
+    parents = [
+        entry["parent"]
+        for entry in run.outputs
+        if entry.get("type") == "model" and entry.get("path") == found.path and entry.get("parent")
+    ]
+    facts = {
+        "run": run.run_id,
+        "name": run.name,
+        "user": run.user,
+        "commit": run.source.get("commit"),
+        "snapshot": run.source.get("snapshot"),
+        "data": ", ".join(f"{one.get('name')} {str(one.get('digest'))[:12]}" for one in run.inputs) or None,
+        "from": f"{parents[-1].get('uri')} {str(parents[-1].get('digest'))[:12]}" if parents else None,
+    }
+    return {key: value for key, value in facts.items() if value}
