@@ -49,6 +49,7 @@ Environment variables win over `git config`, which wins over the default.
 | | `GML_CACHE_DIR` | `gml` in `~/.cache` or XDG_CACHE_HOME | environments and clones that can be made again |
 | `gml.signingKey` | | git's, or `~/.ssh/id_*` | SSH key that signs: a file, or a public key in an agent |
 | | `GML_HOOK_TIMEOUT` | 60 | seconds after which a hook refuses |
+| | `GML_SERVE_TOKEN` | none | what clients of `gml models serve` must send |
 | | `GML_USER` | the login name | who starts runs |
 | | `GML_RUN_ID`, `MLFLOW_RUN_ID` | | the run that this process belongs to; `gml log` sets it |
 | | `GML_ACTIVE_RUN`, `GML_JOURNAL` | | set for child processes: the run and its journal |

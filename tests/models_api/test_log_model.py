@@ -107,14 +107,11 @@ def test_a_damaged_store_is_found(api, repo, table):
     forest = RandomForestClassifier(40, random_state=0).fit(table, [0, 0, 1, 1])
     with api.start_run():
         info = api.sklearn.log_model(forest, "model")
-    (blob,) = [
-        path
-        for path in (repo.path / ".git/gml/cas").rglob("*")
-        if path.is_file() and path.stat().st_size > 65536
-    ]
+    stored = [path for path in (repo.path / ".git/gml/cas/sha256").rglob("*") if path.is_file()]
+    blob = max(stored, key=lambda path: path.stat().st_size)
     blob.chmod(0o644)
     data = bytearray(blob.read_bytes())
-    data[-1] ^= 1
+    data[len(data) // 2] ^= 1
     blob.write_bytes(data)
     with pytest.raises(CorruptError):
         api.load_model(info.model_uri)

@@ -97,6 +97,7 @@ def log_command(
       gml log --push -- python train.py
     """
     from gml.tracking.launch import Launch, run_command
+    from gml.tracking.models.register import register_wished
     from gml.tracking.start import NewRun
 
     if command[0].startswith("-"):
@@ -118,6 +119,7 @@ def log_command(
     )
     workspace = open_workspace()
     outcome = run_command(workspace, launch)
+    register_wished(workspace, outcome.run_id)
     if not quiet:
         from gml.cli.output import duration
         from gml.domain.ids import short_id

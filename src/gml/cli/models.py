@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -223,16 +224,33 @@ def predict(
 
     found = find(uri)
     model = load_model(found.files, options_of(trust)(found))
-    done = predict_file(
-        model, source, target, BatchOptions(kind, rows, _progress if sys.stderr.isatty() else None)
-    )
+    progress = _Progress() if sys.stderr.isatty() else None
+    done = predict_file(model, source, target, BatchOptions(kind, rows, progress))
+    if progress is not None and progress.shown:
+        progress.clear()
     if target is not None:
         click.echo(f"gml: {done} rows predicted into {target}", err=True)
 
 
-def _progress(done: int, total: int | None) -> None:
-    of = f" of {total}" if total else ""
-    click.echo(f"\rgml: {done}{of} rows", err=True, nl=False)
+class _Progress:
+    """A line that says how far it is, once it takes more than a second."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + 1.0
+        self.shown = False
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Say how many rows are done."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 0.2
+        self.shown = True
+        of = f" of {total}" if total else ""
+        click.echo(f"\r\x1b[Kgml: {done}{of} rows", err=True, nl=False)
+
+    def clear(self) -> None:
+        """Make room for the line at the end."""
+        click.echo("\r\x1b[K", err=True, nl=False)
 
 
 @models_command.command("validate")

@@ -51,6 +51,16 @@ def parse(data: dict[str, Any], schema: Schema | None) -> Any:
         raise RequestError(f"Invalid input. {name} cannot be read: {error!r}") from error
 
 
+def csv_types(schema: Schema | None) -> dict[str | int, Any] | None:
+    """Return the type of each column for reading CSV; None where the signature does not say."""
+    if schema is None or schema.is_tensor_spec():
+        return None
+    if not all(isinstance(spec.type, DataType) for spec in schema):
+        return None
+    kinds = (kind.to_pandas() for kind in schema.input_types())
+    return dict(zip(schema.input_names(), kinds, strict=True))
+
+
 # --- data frames ------------------------------------------------------------------------------
 
 

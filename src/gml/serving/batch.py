@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from gml.domain.errors import InvalidValueError, NotFoundError, UsageError
 from gml.fs import storage_error
+from gml.models import parse
 from gml.models.enforce import SchemaError
 from gml.models.flavor import need
 from gml.serving import encode
@@ -20,6 +21,7 @@ from gml.serving.protocol import Scorer
 
 if TYPE_CHECKING:
     from gml.models.loaded import PyFuncModel
+    from gml.models.schema import Schema
 
 Progress = Callable[[int, int | None], None]
 KINDS: Final = ("csv", "json", "jsonl", "parquet")
@@ -61,7 +63,8 @@ def predict_file(model: PyFuncModel, source: str | None, target: str | None, opt
     kind = options.kind or _kind(source)
     if kind == "json":
         return _predict_request(model, source, target)
-    parts = _parts(kind, source, options)
+    signature = model.metadata.signature
+    parts = _parts(kind, source, options, signature.inputs if signature is not None else None)
     with _Writer(target) as writer:
         done = 0
         for part, total in parts:
@@ -113,12 +116,14 @@ def _read(source: str) -> bytes:
         raise storage_error(error, f"cannot read {source}") from error
 
 
-def _parts(kind: str, source: str | None, options: BatchOptions) -> Iterator[tuple[Any, int | None]]:
+def _parts(
+    kind: str, source: str | None, options: BatchOptions, schema: Schema | None
+) -> Iterator[tuple[Any, int | None]]:
     if source is not None and not Path(source).is_file():
         raise NotFoundError(f"there is no file {source}")
     if kind == "parquet":
         return _parquet_parts(source, options.rows)
-    return _text_parts(kind, source, options.rows)
+    return _text_parts(kind, source, options.rows, schema)
 
 
 def _parquet_parts(source: str | None, rows: int) -> Iterator[tuple[Any, int | None]]:
@@ -133,13 +138,15 @@ def _parquet_parts(source: str | None, rows: int) -> Iterator[tuple[Any, int | N
         yield batch.to_pandas(), total
 
 
-def _text_parts(kind: str, source: str | None, rows: int) -> Iterator[tuple[Any, int | None]]:
+def _text_parts(
+    kind: str, source: str | None, rows: int, schema: Schema | None
+) -> Iterator[tuple[Any, int | None]]:
     import pandas as pd
 
     file: Any = source if source is not None else sys.stdin
     try:
         if kind == "csv":
-            reader: Any = pd.read_csv(file, chunksize=rows)
+            reader: Any = pd.read_csv(file, chunksize=rows, dtype=parse.csv_types(schema))
         else:
             reader = pd.read_json(file, lines=True, chunksize=rows)
         with reader:

@@ -13,7 +13,6 @@ from gml.domain.errors import GmlError, InvalidValueError
 from gml.models import parse
 from gml.models.enforce import SchemaError
 from gml.models.example import LLM_KEYS
-from gml.models.schema import ColSpec, DataType
 from gml.serving import encode
 from gml.serving.errors import Answer, ProtocolError, text
 from gml.serving.fast import FastFrames
@@ -173,12 +172,7 @@ class Scorer:
             raise ProtocolError(
                 "BAD_REQUEST", f"Invalid input. Ensure that input is a valid UTF-8 encoded string: {error}"
             ) from error
-        dtypes: Any = None
-        if self.schema is not None and not self.schema.is_tensor_spec():
-            plain = all(isinstance(s, ColSpec) and isinstance(s.type, DataType) for s in self.schema)
-            if plain:
-                names = self.schema.input_names()
-                dtypes = {n: t.to_pandas() for n, t in zip(names, self.schema.input_types(), strict=True)}
+        dtypes: Any = parse.csv_types(self.schema)
         try:
             return pd.read_csv(io.StringIO(content), dtype=dtypes)
         except Exception as error:

@@ -91,6 +91,7 @@ class Recorder:
         self._fold: SessionFold | None = None
         self._durable_name = False
         self._at_end: list[Callable[[], object]] = []
+        self._after_end: list[Callable[[], object]] = []
         self._checkpoint = checkpoint
         self._next_checkpoint = time.monotonic() + checkpoint
         _KEEPER.add(self)
@@ -282,6 +283,10 @@ class Recorder:
         """Call something when the run is left, while it can still be logged to."""
         self._at_end.append(callback)
 
+    def after_end(self, callback: Callable[[], object]) -> None:
+        """Call something when this process, the run's owner, has committed it; trouble there is a warning."""
+        self._after_end.append(callback)
+
     def end(self, status: str | None, end_time: int | None = None, *, defer: bool = False) -> None:
         """Leave the run; its owner also sets the status and commits.
 
@@ -318,6 +323,12 @@ class Recorder:
                     "gml: %d bytes of run %s could not be written and are lost", unwritten, self.run_id
                 )
             self._membership.close()
+        later, self._after_end = self._after_end, []
+        for callback in later:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - training never dies of tracking
+                log.warning("gml: after run %s: %s", self.run_id, error)
 
     def _commit(self, *, live: bool) -> None:
         from gml.tracking.commit import commit_sessions, sealer

@@ -17,6 +17,8 @@ from gml.models.files import ModelFiles
 from gml.models.flavor import LoadOptions, get_flavor
 from gml.models.loaded import PyFuncModel, load_model, load_native
 from gml.models.save import SaveOptions, find_flavor, save_model
+from gml.policy.names import check_model
+from gml.tracking.models.register import WISH, register_wished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +47,6 @@ class ModelInfo:
         format_class: `data`, or `code` if loading it runs code.
         flavors: what stands in MLmodel.
         signature: inputs, outputs and params.
-        registered_model_version: its number in the registry, None where it was not registered.
         metadata: what its author noted.
     """
 
@@ -60,7 +61,6 @@ class ModelInfo:
     model_uuid: str | None = field(repr=False, default=None)
     utc_time_created: str = field(repr=False, default="")
     saved_input_example_info: dict[str, Any] | None = field(repr=False, default=None)
-    registered_model_version: int | None = None
     metadata: dict[str, Any] | None = field(repr=False, default=None)
 
     @property
@@ -93,7 +93,7 @@ def log_model(
         flavor: how to save it; by default the one that knows it.
         name: path within the run.
         options: how it is saved.
-        registered_model_name: register it under this name as well.
+        registered_model_name: register it under this name when the run has ended.
         step: position on the x axis of training, such as an epoch.
         params: noted with the model, such as hyperparameters.
         tags: noted with the model.
@@ -107,6 +107,8 @@ def log_model(
 
     chosen = flavor or find_flavor(model)
     check_artifact_path(name)
+    if registered_model_name is not None:
+        check_model(registered_model_name)
     if name.strip("/") != name or not name:
         raise InvalidValueError(f"{name!r} is no name of a model", hint="such as 'model'")
     origin = _origin(model, parent)
@@ -119,10 +121,11 @@ def log_model(
         mlmodel = save_model(model, folder, chosen, noted)
         files = ModelFiles.of_folder(folder)
         info = _describe(files, mlmodel, name, recorder.run_id, model_id)
-        _keep(recorder, folder, info, files, origin, {"step": step, "params": params, "tags": tags})
+        more = {"step": step, "params": params, "tags": tags, WISH: registered_model_name}
+        _keep(recorder, folder, info, files, origin, more)
         files.release()
-    if registered_model_name is not None:
-        info = dataclasses.replace(info, registered_model_version=_register(info, registered_model_name))
+        if registered_model_name is not None and recorder.owner:
+            recorder.after_end(lambda: register_wished(recorder.open_workspace(), recorder.run_id))
     return info
 
 
@@ -214,18 +217,6 @@ def _origin(model: Any, parent: str | None) -> dict[str, Any] | None:
         return _parents.get(model)
     except TypeError:
         return None
-
-
-def _register(info: ModelInfo, name: str) -> int | None:
-    import importlib
-
-    try:
-        register: Any = importlib.import_module("gml.tracking.models.register")
-    except ModuleNotFoundError:
-        log.warning("gml: %s is not registered as %s: this gml has no registry", info.model_uri, name)
-        return None
-    number: int | None = register.register_logged(info, name)
-    return number
 
 
 # --- loading ----------------------------------------------------------------------------------

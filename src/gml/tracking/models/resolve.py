@@ -9,12 +9,11 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from gml.domain.errors import NotFoundError, UsageError
+from gml.domain.errors import CorruptError, NotFoundError, UsageError
 from gml.models.files import FileFacts, ModelFiles
 from gml.models.mlmodel import NAME
 
@@ -106,7 +105,7 @@ def run_files(reader: Reader, run: Run, path: str) -> ModelFiles:
     """
     from gml.tracking.contents import open_artifact
 
-    prefix = path.strip("/") + "/"
+    prefix = f"{path.strip('/')}/" if path.strip("/") else ""
     facts = {
         name[len(prefix) :]: FileFacts(one.sha256, one.size)
         for name, one in run.artifacts.items()
@@ -125,24 +124,34 @@ def run_files(reader: Reader, run: Run, path: str) -> ModelFiles:
 
 
 def _of_registry(uri: str, workspace: Workspace) -> Resolved:
-    try:
-        registry: Any = importlib.import_module("gml.registry.resolve")
-    except ModuleNotFoundError:
-        raise UsageError(f"{uri!r} needs a model registry", hint="use runs:/RUN/PATH or a path") from None
+    from gml.registry.branch import Registry
+    from gml.registry.resolve import resolve as look_up
     from gml.tracking.reader import Reader
 
-    found = registry.resolve(workspace, uri)
+    found = look_up(Registry(workspace), uri)
+    version = found.version
+    if version.run is None:
+        raise NotFoundError(
+            f"{version.model} version {version.version} was imported without its files",
+            hint="register it again",
+        )
     reader = Reader(workspace)
-    run = reader.run(found.run_id)
+    run = reader.run(version.run)
     if run is None:
-        raise NotFoundError(f"run {found.run_id} of {uri} is not here", hint="gml pull")
+        raise NotFoundError(f"run {version.run} of {uri} is not here", hint="gml pull fetches it")
+    files = run_files(reader, run, version.path)
+    if files.digest() != version.digest:
+        raise CorruptError(
+            f"the files of run {version.run} are not those of {version.model} version {version.version}",
+            hint="`gml registry verify` shows what is registered",
+        )
     return Resolved(
         uri,
-        run_files(reader, run, found.path),
-        approved=bool(getattr(found, "approved", False)),
+        files,
+        approved=bool(found.approved),
         run=run,
-        path=found.path,
-        name=found.name,
-        version=found.version,
-        stage=getattr(found, "stage", None),
+        path=version.path,
+        name=version.model,
+        version=version.version,
+        stage=found.stages[0] if found.stages else None,
     )
