@@ -190,7 +190,7 @@ def test_a_recipe_for_other_content_is_never_believed(store, tmp_path, model):
     store.put_bytes(model)
     other = model[::-1]
     wrong = sha256(other)
-    recipe = store._shelf.recipe(sha256(model))
+    recipe = store.shelf.recipe(sha256(model))
     name = stored_name(Kind.RECIPE, wrong)
     store.adopt_name(name, io.BytesIO(dump_recipe(recipe.size, recipe.chunks)))
     with pytest.raises(CorruptError, match=wrong[:12]):

@@ -11,7 +11,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
 from gml.cas.check import mismatch
 from gml.cas.compression import compress
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from gml.cas.catalog import Catalog
     from gml.cas.reading import Located
     from gml.domain.errors import GmlError
+
+T = TypeVar("T")
 
 LARGE: Final = 16 << 20
 """Bytes from which on a file is split into chunks."""
@@ -63,7 +65,7 @@ class LocalStore(NamedFiles):
     @property
     def catalog(self) -> Catalog:
         """Derived data: where the blobs of packs are, what remotes hold."""
-        return self._shelf.catalog
+        return self.shelf.catalog
 
     def put_file(self, path: str | os.PathLike[str], progress: Callable[[int], object] | None = None) -> Blob:
         """Store the content of a file; see `BlobStore.put_file`.
@@ -107,32 +109,43 @@ class LocalStore(NamedFiles):
 
         A blob made of chunks can be seeked, however large it is.
         """
+        return self._reading(digest, self._opened)
+
+    def _opened(self, located: Located) -> BinaryIO:
         place = str(self.root)
-        with storage_errors(f"read {self.root}"):
-            located = self._locate(digest)
-            if 0 <= located.size <= SMALL:
-                return io.BytesIO(_whole(located))
-            part = located.parts[0]
-            if located.recipe:
-                return io.BufferedReader(self._chunk_reader(located), CHUNK)
-            if part.length != part.size:
-                return verified(_pieces(contents(located)), digest, 1 << 62, place)
-            file = part.path.open("rb", buffering=0)
-            if part.offset == 0:
-                return verified(file, digest, os.fstat(file.fileno()).st_size, place)
-            file.close()
-            return verified(_pieces(contents(located)), digest, located.size, place)
+        if 0 <= located.size <= SMALL:
+            return io.BytesIO(_whole(located))
+        part = located.parts[0]
+        if located.recipe:
+            return io.BufferedReader(self._chunk_reader(located), CHUNK)
+        if part.length != part.size:
+            return verified(_pieces(contents(located)), located.digest, 1 << 62, place)
+        file = part.path.open("rb", buffering=0)
+        if part.offset == 0:
+            return verified(file, located.digest, os.fstat(file.fileno()).st_size, place)
+        file.close()
+        return verified(_pieces(contents(located)), located.digest, located.size, place)
 
     def read(self, digest: str) -> bytes:
         """Return the whole content, verified."""
-        with storage_errors(f"read {self.root}"):
-            return _whole(self._locate(digest))
+        return self._reading(digest, _whole)
 
     def get_file(self, digest: str, target: Path, progress: Callable[[int], object] | None = None) -> None:
         """Write a blob to `target` by way of a temporary name; see `BlobStore.get_file`."""
         with storage_errors(f"read {self.root}"):
             located = self._locate(digest)
-        receive(lambda out: copy_out(located, out, progress), target)
+
+        def fill(out: io.FileIO) -> None:
+            try:
+                copy_out(located, out, progress)
+            except FileNotFoundError:
+                # A pack was written anew meanwhile.
+                out.seek(0)
+                out.truncate()
+                self.catalog.refresh()
+                copy_out(self._locate(digest), out)
+
+        receive(fill, target)
         if located.recipe:
             self._trust_recipe(digest)
 
@@ -144,9 +157,9 @@ class LocalStore(NamedFiles):
 
     def size(self, digest: str) -> int:
         """Return the length of the content in bytes."""
-        with storage_errors(f"read {self.root}"):
-            located = self._locate(digest)
-            return located.size if located.size >= 0 else sum(map(len, contents(located)))
+        return self._reading(
+            digest, lambda found: found.size if found.size >= 0 else sum(map(len, contents(found)))
+        )
 
     def delete(self, digest: str) -> None:
         """Remove a blob; one that is not here is no error.
@@ -173,11 +186,10 @@ class LocalStore(NamedFiles):
 
     def verify(self, digest: str) -> bool:
         """Read a whole blob and say whether it matches its digest."""
-        with storage_errors(f"read {self.root}"):
-            try:
-                copy_out(self._locate(digest), None)
-            except CorruptError:
-                return False
+        try:
+            self._reading(digest, lambda located: copy_out(located, None))
+        except CorruptError:
+            return False
         return True
 
     def sweep_staging(self, min_age_seconds: float = 86_400.0) -> int:
@@ -196,15 +208,24 @@ class LocalStore(NamedFiles):
                         deleted += 1
         return deleted
 
+    def _reading(self, digest: str, work: Callable[[Located], T]) -> T:
+        """Do something with a blob; once more where a pack was written anew meanwhile."""
+        with storage_errors(f"read {self.root}"):
+            try:
+                return work(self._locate(digest))
+            except FileNotFoundError:
+                self.catalog.refresh()
+                return work(self._locate(digest))
+
     def _locate(self, digest: str) -> Located:
         check_digest(digest)
-        located = locate(self._shelf, digest)
+        located = locate(self.shelf, digest)
         _note_use(located)
         return located
 
     def _chunk_reader(self, located: Located) -> ChunkReader:
         digest = located.digest
-        stamp = self._shelf.recipe_stamp(digest)
+        stamp = self.shelf.recipe_stamp(digest)
         return ChunkReader(
             located,
             str(self.root),
@@ -214,18 +235,18 @@ class LocalStore(NamedFiles):
 
     def _trust_recipe(self, digest: str) -> None:
         with suppress(OSError):
-            self.catalog.remember_recipe(digest, self._shelf.recipe_stamp(digest))
+            self.catalog.remember_recipe(digest, self.shelf.recipe_stamp(digest))
 
     def _has(self, digest: str) -> bool:
         return (
-            self._shelf.loose(digest) is not None
-            or size_of(self._shelf.path(Kind.RECIPE, digest)) is not None
-            or self._shelf.place(digest) is not None
+            self.shelf.loose(digest) is not None
+            or size_of(self.shelf.path(Kind.RECIPE, digest)) is not None
+            or self.shelf.place(digest) is not None
         )
 
     def _has_after_refresh(self, digest: str) -> bool:
         self.catalog.refresh()
-        return self._shelf.place(digest) is not None
+        return self.shelf.place(digest) is not None
 
     def _put_files(
         self, paths: Sequence[str | os.PathLike[str]], progress: Callable[[int], object] | None
@@ -236,9 +257,9 @@ class LocalStore(NamedFiles):
         done: list[Blob | GmlError] = []
         with storage_errors(f"write {self.root}"):
             self.catalog.refresh()
-            reliance = Reliance(self._shelf, names)
+            reliance = Reliance(self.shelf, names)
             here: dict[str, int] = {}
-            with PackWriter(self._shelf.staging, names, self.catalog.add_pack) as packs:
+            with PackWriter(self.shelf.staging, names, self.catalog.add_pack) as packs:
                 for path in paths:
                     try:
                         with SourceFile(path) as source:
@@ -294,12 +315,12 @@ class LocalStore(NamedFiles):
     def _put_small(self, data: bytes, names: Names) -> Blob:
         """Store a blob as a file of its own."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self._rely(Reliance(self._shelf, names), digest, len(data)):
+        if not self._rely(Reliance(self.shelf, names), digest, len(data)):
             made = compress(data)
             kind = Kind.BLOB if made is None else Kind.COMPRESSED
-            path = self._shelf.path(kind, digest)
+            path = self.shelf.path(kind, digest)
             # Replacing is put-if-absent here: what is replaced has the same content, or is broken.
-            self._shelf.staging.write(data if made is None else made, path)
+            self.shelf.staging.write(data if made is None else made, path)
             if made is not None:
                 # A broken plain one would be found first.
                 self._unlink(stored_name(Kind.BLOB, digest))
@@ -314,8 +335,8 @@ class LocalStore(NamedFiles):
         check: Callable[[int], object] | None,
     ) -> Blob:
         # Packs of its own: what was read of a file that turns out to have changed is thrown away.
-        with PackWriter(self._shelf.staging, names, self.catalog.add_pack) as packs:
-            return LargePut(self._shelf, names, packs).put(readinto, progress, check)
+        with PackWriter(self.shelf.staging, names, self.catalog.add_pack) as packs:
+            return LargePut(self.shelf, names, packs).put(readinto, progress, check)
 
 
 def _note_use(located: Located) -> None:

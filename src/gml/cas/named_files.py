@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from contextlib import suppress
@@ -12,6 +13,7 @@ from gml.cas.names import (
     FOLDERS,
     Kind,
     StoredName,
+    dump_index,
     is_name,
     parse_index,
     parse_name,
@@ -36,14 +38,15 @@ if TYPE_CHECKING:
 class NamedFiles:
     """A `NameStore` in a folder.
 
-    Args:
-        shelf: the folder.
+    Attributes:
+        root: the folder.
+        shelf: what is in it, with derived data.
     """
 
     root: Path
 
     def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+        self.shelf = shelf
 
     def names(self, folder: str) -> Iterator[Stored]:
         """Yield all files of a folder; see `NameStore.names`."""
@@ -99,10 +102,10 @@ class NamedFiles:
             names.add(target)
             names.sync()
             if entries is not None and index is not None:
-                self._shelf.staging.write(index, self.root / stored_name(Kind.INDEX, parsed.digest))
+                self.shelf.staging.write(index, self.root / stored_name(Kind.INDEX, parsed.digest))
                 names.add(target)
                 names.sync()
-                self._shelf.catalog.add_pack(parsed.digest, entries)
+                self.shelf.catalog.add_pack(parsed.digest, entries)
         return size
 
     def _adopted_size(self, parsed: StoredName, target: Path, stream: BinaryIO) -> int | None:
@@ -121,13 +124,13 @@ class NamedFiles:
         entries = parse_index(parsed.digest, index) if index is not None else None
         check = check_for(parsed, entries)
         size = 0
-        with self._shelf.staging.staged() as (path, out):
+        with self.shelf.staging.staged() as (path, out):
             while piece := stream.read(CHUNK):
                 check.update(piece)
                 write_all(out, piece)
                 size += len(piece)
             check.finish()
-            self._shelf.staging.publish(path, out, target)
+            self.shelf.staging.publish(path, out, target)
         return size
 
     def delete_name(self, name: str) -> None:
@@ -140,14 +143,14 @@ class NamedFiles:
                 with suppress(FileNotFoundError):
                     fsync_directory(index.parent)
                 self._unlink(stored_name(Kind.PACK, parsed.digest))
-                self._shelf.catalog.forget_pack(parsed.digest)
+                self.shelf.catalog.forget_pack(parsed.digest)
             else:
                 self._unlink(name)
 
     def names_of(self, digest: str) -> list[Stored]:
         """Return the stored files that a blob needs, in the order in which they are to be copied."""
         with storage_errors(f"read {self.root}"):
-            located = locate(self._shelf, digest)
+            located = locate(self.shelf, digest)
             paths = list(dict.fromkeys(part.path for part in located.parts))
             names = []
             for path in paths:
@@ -155,7 +158,7 @@ class NamedFiles:
                 if path.parent.parent.name == "packs":
                     names.append(path.with_suffix(".idx"))
             if located.recipe:
-                names.append(self._shelf.path(Kind.RECIPE, digest))
+                names.append(self.shelf.path(Kind.RECIPE, digest))
             return [
                 Stored(str(path.relative_to(self.root).as_posix()), facts.st_size, facts.st_mtime)
                 for path in names
@@ -163,44 +166,68 @@ class NamedFiles:
             ]
 
     def repack(self, pack: str, keep: Callable[[str], bool], *, drop_damaged: bool = False) -> int:
-        """Write those blobs of a pack that are to be kept to a new one, and delete the old one.
+        """Replace a pack by one with only those blobs that are to be kept; see `copy_pack`.
+
+        Returns:
+            How many bytes that saves.
+        """
+        before = size_of(self.shelf.path(Kind.PACK, pack)) or 0
+        dropped = [entry for entry in self.shelf.catalog.entries(pack) if not keep(entry.digest)]
+        written = self.copy_pack(pack, keep, drop_damaged=drop_damaged)
+        if dropped or written != before:
+            self.delete_name(stored_name(Kind.PACK, pack))
+        return before - written
+
+    def copy_pack(self, pack: str, keep: Callable[[str], bool], *, drop_damaged: bool = False) -> int:
+        """Write those blobs of a pack that are to be kept to a new one, each verified.
 
         Args:
             pack: the digits in its name.
             keep: says of a digest whether to keep it.
             drop_damaged: leave out what does not match its digest, so that a later put stores it again.
 
+        Returns:
+            How many bytes were written.
+
         Raises:
             CorruptError: a blob that is to be kept does not match its digest; nothing is changed.
-
-        Returns:
-            How many bytes that saves.
         """
-        place = self._shelf.path(Kind.PACK, pack)
-        with storage_errors(f"repack in {self.root}"):
-            before = size_of(place) or 0
-            entries = self._shelf.catalog.entries(pack)
-            names = Names()
-            with PackWriter(self._shelf.staging, names, self._shelf.catalog.add_pack) as packs:
-                for entry in entries:
-                    if not keep(entry.digest):
+        place = self.shelf.path(Kind.PACK, pack)
+        names = Names()
+        with (
+            storage_errors(f"repack in {self.root}"),
+            PackWriter(self.shelf.staging, names, self.shelf.catalog.add_pack) as packs,
+        ):
+            for entry in self.shelf.catalog.entries(pack):
+                if not keep(entry.digest):
+                    continue
+                data = stored_bytes(Part(place, entry.offset, entry.length, entry.size, entry.digest))
+                kind = Kind.BLOB if entry.length == entry.size else Kind.COMPRESSED
+                check = check_for(StoredName("", kind, entry.digest))
+                try:
+                    check.update(data)
+                    check.finish()
+                except CorruptError:
+                    if drop_damaged:
                         continue
-                    data = stored_bytes(Part(place, entry.offset, entry.length, entry.size, entry.digest))
-                    kind = Kind.BLOB if entry.length == entry.size else Kind.COMPRESSED
-                    check = check_for(StoredName("", kind, entry.digest))
-                    try:
-                        check.update(data)
-                        check.finish()
-                    except CorruptError:
-                        if drop_damaged:
-                            continue
-                        raise
-                    packs.add(entry.digest, data, entry.size)
-                packs.finish()
+                    raise
+                packs.add(entry.digest, data, entry.size)
+            packs.finish()
             names.sync()
-            if [entry.digest for entry in entries if not keep(entry.digest)] or packs.written < before:
-                self.delete_name(stored_name(Kind.PACK, pack))
-        return before - packs.written
+            return packs.written
+
+    def rewrite_index(self, pack: str) -> bool:
+        """Write the index of a pack anew from what was known before it was damaged, if that is enough."""
+        data = dump_index(self.shelf.catalog.entries(pack))
+        if hashlib.sha256(data).hexdigest() != pack:
+            return False
+        names = Names()
+        index = self.shelf.path(Kind.INDEX, pack)
+        with storage_errors(f"write {self.root}"):
+            self.shelf.staging.write(data, index)
+            names.add(index)
+            names.sync()
+        return True
 
     def read_index(self, pack: str) -> bytes:
         """Return the index of a pack.
@@ -211,7 +238,7 @@ class NamedFiles:
         """
         with storage_errors(f"read {self.root}"):
             try:
-                data = read_text(self._shelf.path(Kind.INDEX, pack))
+                data = read_text(self.shelf.path(Kind.INDEX, pack))
             except FileNotFoundError as error:
                 raise NotFoundError(f"pack {pack[:12]} is not in {self.root}") from error
         parse_index(pack, data)

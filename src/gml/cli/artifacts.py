@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from gml.cli.artifact_remotes import pull_command, push_command, status_command
+from gml.cli.artifacts_upkeep import du_command, gc_command, shred_command, verify_command
 from gml.cli.common import json_option, open_reader
 from gml.cli.output import emit_json, is_terminal, size, table
+from gml.cli.progress import transfer_progress
 from gml.domain.errors import GmlError, NotFoundError, UsageError
 
 
@@ -100,32 +103,36 @@ def cat(run: str, path: str) -> None:
 @click.argument("run")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option("--to", "folder", metavar="FOLDER", help="Folder within the run.")
-def put(run: str, files: tuple[Path, ...], folder: str | None) -> None:
+@click.option("--progress", is_flag=True, help="Show how far it has come: a bar, or lines in a log.")
+def put(run: str, files: tuple[Path, ...], folder: str | None, progress: bool) -> None:
     """Add files or folders to RUN.
 
     \b
     Example:
       gml artifacts put @ report.html --to reports
+      gml artifacts put @ checkpoint/ --progress
     """
-    from gml.tracking.artifacts import artifact_name, log_file, log_folder
+    from gml.tracking.artifacts import artifact_name, log_files, walk_files
     from gml.tracking.start import resume
 
     reader = open_reader()
     found = reader.resolve(run)
+    listed: list[tuple[Path, str]] = []
     for file in files:
         if not file.exists():
             raise NotFoundError(f"{file} does not exist")
+        name = artifact_name(file.resolve(), folder)
+        if file.is_dir():
+            listed += [(path, f"{name}/{relative}") for path, relative in walk_files(file)]
+        else:
+            listed.append((file, name))
     problems: list[Exception] = []
     recorder = resume(reader.workspace, found.run_id)
     count = 0
     try:
-        for file in files:
-            name = artifact_name(file.resolve(), folder)
-            if file.is_dir():
-                count += log_folder(recorder, file, name, problems.append)
-            else:
-                log_file(recorder, file, name)
-                count += 1
+        with transfer_progress(quiet=not progress) as told:
+            told.begin("put", len(listed), _total(listed))
+            count = log_files(recorder, listed, problems.append, told.advance)
     except GmlError as error:
         problems.append(error)
     finally:
@@ -138,5 +145,15 @@ def put(run: str, files: tuple[Path, ...], folder: str | None) -> None:
         raise UsageError(f"{len(problems)} of {len(problems) + count} files could not be added")
 
 
-for _command in (push_command, pull_command, status_command):
+def _total(files: list[tuple[Path, str]]) -> int:
+    total = 0
+    for path, _ in files:
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+for _command in (
+    push_command, pull_command, status_command, verify_command, gc_command, du_command, shred_command,
+):  # fmt: skip
     artifacts_command.add_command(_command)

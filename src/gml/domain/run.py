@@ -28,6 +28,8 @@ FAILED: Final = "FAILED"
 KILLED: Final = "KILLED"
 STATUSES: Final = (RUNNING, SCHEDULED, FINISHED, FAILED, KILLED)
 
+SHREDDED: Final = "shredded"
+
 ACTIVE: Final = "active"
 DELETED: Final = "deleted"
 
@@ -40,21 +42,25 @@ class Artifact:
         sha256: digest of its bytes, hexadecimal.
         size: bytes.
         at: `git` when the bytes are a blob in the ledger tree, `cas` in the artifact store, `stage`
-            while a live run keeps them beside its journal.
+            while a live run keeps them beside its journal, `shredded` when they were deleted on purpose.
+        tombstone: of a shredded one `reason`, `by` and `time` (milliseconds since the epoch).
     """
 
     sha256: str
     size: int
     at: str = "cas"
+    tombstone: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's form."""
-        return {"at": self.at, "sha256": self.sha256, "size": self.size}
+        return {"at": self.at, "sha256": self.sha256, "size": self.size, **(self.tombstone or {})}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Artifact:
         """Inverse of `to_json`."""
-        return cls(str(data["sha256"]), int(data["size"]), str(data.get("at", "cas")))
+        at = str(data.get("at", "cas"))
+        tombstone = {key: data.get(key) for key in ("reason", "by", "time")} if at == SHREDDED else None
+        return cls(str(data["sha256"]), int(data["size"]), at, tombstone)
 
 
 @dataclass(frozen=True, slots=True)

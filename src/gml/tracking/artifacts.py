@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import InvalidValueError, NotFoundError, StorageError, UsageError
+from gml.domain.errors import GmlError, InvalidValueError, NotFoundError, StorageError, UsageError
 from gml.domain.names import check_artifact_path
 from gml.fs import storage_error
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from gml.tracking.recorder import Recorder
 
 DEFAULT_INLINE: Final = 64 * 1024
+GIT_AT_ONCE: Final = 4 * 1024 * 1024
+"""Bytes of small files put together above which all of them go to the artifact store instead of git."""
 
 
 def log_bytes(recorder: Recorder, data: bytes, name: str) -> None:
@@ -74,11 +77,19 @@ def log_folder(
     folder: str | os.PathLike[str],
     prefix: str,
     failed: Callable[[Exception], None],
+    progress: Callable[[int], object] | None = None,
 ) -> int:
     """Keep every file below a folder; what cannot be read is handed to `failed` and left out.
 
     Symbolic links to files are followed, links to directories only once each, so that a directory
     that contains itself ends.
+
+    Args:
+        recorder: the run.
+        folder: the folder.
+        prefix: folder within the run, empty for its top.
+        failed: called with each error.
+        progress: called with the number of bytes that were read since the last call.
 
     Returns:
         The number of files kept.
@@ -86,16 +97,81 @@ def log_folder(
     top = Path(folder)
     if not top.is_dir():
         raise NotFoundError(f"artifact folder {top} does not exist")
-    count = 0
-    for path, relative in walk_files(top):
-        name = f"{prefix}/{relative}" if prefix else relative
+    files = [(path, f"{prefix}/{relative}" if prefix else relative) for path, relative in walk_files(top)]
+    return log_files(recorder, files, failed, progress)
+
+
+def log_files(
+    recorder: Recorder,
+    files: Sequence[tuple[Path, str]],
+    failed: Callable[[Exception], None],
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Keep files; small ones that are too many for git go to the artifact store together.
+
+    Args:
+        recorder: the run.
+        files: each with its name within the run.
+        failed: called with each error; the other files are kept all the same.
+        progress: called with the number of bytes that were read since the last call.
+
+    Returns:
+        The number of files kept.
+    """
+    small, large = _by_size(recorder, files, failed)
+    kept = 0
+    for path, name, size in small:
         try:
             log_file(recorder, path, name)
-        except (InvalidValueError, NotFoundError, StorageError, UsageError) as error:
+        except (NotFoundError, StorageError, UsageError) as error:
             failed(error)
+            continue
+        kept += 1
+        if progress is not None:
+            progress(size)
+    if not large:
+        return kept
+    try:
+        stored = recorder.open_workspace().blobs.put_files([path for path, _ in large], progress)
+    except StorageError as error:
+        failed(error)
+        return kept
+    events: list[list[Any]] = []
+    for (_, name), blob in zip(large, stored, strict=True):
+        if isinstance(blob, GmlError):
+            failed(blob)
         else:
-            count += 1
-    return count
+            events.append(["a", name, {"at": "cas", "sha256": blob.digest, "size": blob.size}])
+    recorder.append(*events)
+    return kept + len(events)
+
+
+def _by_size(
+    recorder: Recorder, files: Sequence[tuple[Path, str]], failed: Callable[[Exception], None]
+) -> tuple[list[tuple[Path, str, int]], list[tuple[Path, str]]]:
+    """Return the files that go into git, with their sizes, and those that go to the artifact store."""
+    limit = _inline_limit(recorder)
+    small: list[tuple[Path, str, int]] = []
+    large: list[tuple[Path, str]] = []
+    for path, name in files:
+        try:
+            check_artifact_path(name)
+            facts = path.stat()
+        except InvalidValueError as error:
+            failed(error)
+        except FileNotFoundError:
+            failed(NotFoundError(f"artifact {path} does not exist (any more)"))
+        except OSError as error:
+            failed(storage_error(error, f"cannot read artifact {path}"))
+        else:
+            if stat.S_ISREG(facts.st_mode) and facts.st_size > limit:
+                large.append((path, name))
+            else:
+                small.append((path, name, facts.st_size))
+    if sum(size for _, _, size in small) > GIT_AT_ONCE:
+        regular = [(path, name) for path, name, _ in small if path.is_file()]
+        return [entry for entry in small if not entry[0].is_file()], [*large, *regular]
+    return small, large
 
 
 def walk_files(top: Path) -> Iterator[tuple[Path, str]]:

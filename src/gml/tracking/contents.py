@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from typing import TYPE_CHECKING, Any
 
 from gml.domain.errors import CorruptError, NotFoundError
+from gml.domain.run import SHREDDED
 from gml.ledger import layout
 from gml.ledger.history import read_blocks
 from gml.tracking.journal import session as journal
@@ -120,14 +122,24 @@ def artifact(run: Run, name: str) -> Artifact:
     return found
 
 
+def shredded(run: Run, name: str, facts: Artifact) -> NotFoundError:
+    """Return the error for reading a file that was deleted on purpose."""
+    stone = facts.tombstone or {}
+    day = time.strftime("%Y-%m-%d", time.gmtime(int(stone.get("time") or 0) / 1000))
+    who, why = stone.get("by"), stone.get("reason")
+    return NotFoundError(f"artifact {name} of run {run.run_id} was shredded on {day} by {who}: {why}")
+
+
 def open_artifact(reader: Reader, run: Run, name: str) -> BinaryIO:
     """Return a readable, verified file object of an artifact; the caller closes it.
 
     Raises:
-        NotFoundError: the run has no such artifact, or its bytes are not here.
+        NotFoundError: the run has no such artifact, or its bytes are not here, or were shredded.
         CorruptError: the bytes do not match their digest.
     """
     facts = artifact(run, name)
+    if facts.at == SHREDDED:
+        raise shredded(run, name, facts)
     if facts.at == "cas":
         return reader.workspace.blobs.open(facts.sha256)
     if facts.at == "stage":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import NotFoundError, UsageError
-from gml.domain.run import ACTIVE, DELETED
+from gml.domain.errors import NotFoundError, StorageError, UsageError
+from gml.domain.run import ACTIVE, DELETED, SHREDDED
 from gml.tracking import active, edits
 from gml.tracking.contents import artifact, open_artifact
 from gml.tracking.entities import Run, from_stored
@@ -184,6 +184,10 @@ def download_artifacts(
     return str(target / artifact_path) if artifact_path and copied else str(target)
 
 
+READ_AT_ONCE: Final = 8 << 20
+"""Bytes from which on a file is read and written on several cores, and synced to the disk."""
+
+
 def copy_artifacts(reader: Reader, run: StoredRun, path: str | None, target: Path) -> list[Path]:
     """Copy a file, a folder or everything of a run below a directory; returns the files written."""
     from gml.domain.names import check_artifact_path
@@ -195,13 +199,31 @@ def copy_artifacts(reader: Reader, run: StoredRun, path: str | None, target: Pat
         if prefix:
             artifact(run, prefix)
         raise NotFoundError(f"run {run.run_id} has no artifacts")
-    written = []
+    written: list[Path] = []
+    seen: dict[str, Path] = {}
     for name in names:
+        facts = run.artifacts[name]
+        if facts.at == SHREDDED and name != prefix:
+            continue
         place = target / check_artifact_path(name)
-        with open_artifact(reader, run, name) as source:
-            write_stream(place, source)
+        _check_case(place, seen)
+        if facts.at == "cas" and facts.size > READ_AT_ONCE:
+            reader.workspace.blobs.get_file(facts.sha256, place)
+        else:
+            with open_artifact(reader, run, name) as source:
+                write_stream(place, source)
         written.append(place)
     return written
+
+
+def _check_case(place: Path, seen: dict[str, Path]) -> None:
+    """Refuse to write a file over another one of the same run on a disk that takes them for the same."""
+    other = seen.setdefault(str(place).casefold(), place)
+    if other != place and place.exists() and place.samefile(other):
+        raise StorageError(
+            f"{place} and {other.name} are one file on this disk, which does not tell upper from lower case",
+            hint="get them one by one, into different folders",
+        )
 
 
 def get_experiment(experiment_id: str) -> Experiment:

@@ -1,0 +1,130 @@
+"""Finding damage of the artifact store, and the runs that suffer from it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gml.cas.names import Kind, parse_name, stored_name
+from gml.cas.scrub import listed, sample_of, scrub
+from gml.domain.errors import InvalidValueError
+from gml.tracking.storage.local import local_store
+from gml.tracking.storage.uses import files_of_chunks, uses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gml.cas.local import LocalStore
+    from gml.cas.scrub import Damage
+    from gml.tracking.reader import Reader
+    from gml.tracking.storage.uses import Use
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a verification found.
+
+    Attributes:
+        files: number of stored files that were read.
+        size: their bytes.
+        total: number of stored files there are.
+        damaged: each damage, with the files of runs that need what is damaged.
+        absent: files of runs whose blobs are not in the store at all.
+        repaired: names of damaged files that were taken out of the store, so that a put or pull brings
+            them back.
+    """
+
+    files: int = 0
+    size: int = 0
+    total: int = 0
+    damaged: list[tuple[Damage, list[Use]]] = field(default_factory=list)
+    absent: list[Use] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+
+
+def parse_share(text: str) -> float:
+    """Return the share that `5%` or `0.05` means.
+
+    Raises:
+        InvalidValueError: it is no share of more than 0 and at most 1.
+    """
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise InvalidValueError(f"{text!r} is no share", hint="use a percentage such as 5%")
+    return share
+
+
+def verify(
+    reader: Reader,
+    *,
+    share: float = 1.0,
+    seed: int | None = None,
+    repair: bool = False,
+    begin: Callable[[int, int], Callable[[int], object]] | None = None,
+) -> Verdict:
+    """Read the artifact store and compare everything with its digest.
+
+    Args:
+        reader: the runs.
+        share: how much of the store to read, a random sample where it is less than 1.
+        seed: for the same sample again.
+        repair: take what is damaged out of the store, so that it can be put or pulled again.
+        begin: called with the number of files and bytes that will be read; what it returns is called with the
+            bytes of each file after it was read.
+
+    Raises:
+        StorageError: the store cannot be read at all.
+    """
+    store = local_store(reader.workspace)
+    store.catalog.refresh()
+    every = listed(store)
+    files = sample_of(every, share, seed)
+    verdict = Verdict(len(files), sum(stored.size for stored in files), len(every))
+    damages = list(scrub(store, files, begin(verdict.files, verdict.size) if begin is not None else None))
+    by_digest: defaultdict[str, list[Use]] = defaultdict(list)
+    for use in uses(reader):
+        by_digest[use.digest].append(use)
+    verdict.absent = [
+        use for digest, users in by_digest.items() if not store.contains(digest) for use in users
+    ]
+    if damages:
+        chunks = files_of_chunks(store)
+        verdict.damaged = [
+            (damage, _victims(store, damage, chunks, by_digest))
+            for damage in sorted(damages, key=lambda damage: (damage.name, damage.digest or ""))
+        ]
+        if repair:
+            verdict.repaired = sorted({damage.name for damage in damages})
+            for name in verdict.repaired:
+                _take_out(store, name)
+    return verdict
+
+
+def _victims(
+    store: LocalStore,
+    damage: Damage,
+    chunks: dict[str, set[str]],
+    by_digest: defaultdict[str, list[Use]],
+) -> list[Use]:
+    if damage.digest is not None:
+        blobs = {damage.digest}
+    else:
+        pack = parse_name(damage.name).digest
+        blobs = {entry.digest for entry in store.catalog.entries(pack)}
+    files = blobs.union(*(chunks.get(blob, set()) for blob in blobs))
+    return [use for digest in sorted(files) for use in by_digest.get(digest, [])]
+
+
+def _take_out(store: LocalStore, name: str) -> None:
+    parsed = parse_name(name)
+    if parsed.kind is Kind.PACK and store.catalog.entries(parsed.digest):
+        store.repack(parsed.digest, lambda _: True, drop_damaged=True)
+    elif parsed.kind is Kind.INDEX:
+        if not store.rewrite_index(parsed.digest):
+            store.delete_name(stored_name(Kind.PACK, parsed.digest))
+    else:
+        store.delete_name(name)
