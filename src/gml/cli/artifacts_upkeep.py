@@ -164,7 +164,10 @@ def gc_command(dry_run: bool, grace: str, as_json: bool) -> None:
 
 
 @click.command("du")
-@click.option("--by", type=click.Choice(["experiment", "run"]), default="experiment", show_default=True)
+@click.option(
+    "--by", type=click.Choice(["experiment", "run"]), default="experiment", show_default=True,
+    help="What a line stands for.",
+)  # fmt: skip
 @json_option
 def du_command(by: str, as_json: bool) -> None:
     """Show who uses the space of the artifact store, and what sharing and compression save.
