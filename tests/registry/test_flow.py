@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 from registry_lab import BRANCH, KEYS
+from team import Team, install_hooks
 
-from conftest import Team, install_hooks
 from support import Repo
 
 TRAIN = """
