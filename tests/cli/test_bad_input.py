@@ -53,8 +53,8 @@ def test_two_runs_of_one_name_are_ambiguous(gml):
     assert "'twin' fits 2 runs" in line_of(gml("show", "twin", code=5))
 
 
-def finished(repo):
-    return [run for run in Reader(repo.workspace()).runs() if run.status == "FINISHED"]
+def runs_of(repo):
+    return list(Reader(repo.workspace()).runs())
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def finished(repo):
 )
 def test_malformed_requests_say_what_is_wrong(gml, repo, prepared, arguments, words):
     prepared(repo, "one", lambda: gml("log", "-x", "churn", "--", "true").code)
-    before = finished(repo)
+    before = runs_of(repo)
     done = gml(*arguments, code=None)
     assert done.code not in {0, 1}
     assert words in line_of(done)
     assert len(before) == 1
-    assert finished(repo) == before
+    assert runs_of(repo) == before
 
 
 def test_a_rewritten_param_is_a_conflict_that_names_both_values(repo):

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import ConflictError, GmlError, NotFoundError
 from gml.domain.ids import DEFAULT_EXPERIMENT, check_run_id, new_run_id
-from gml.domain.names import TAG_NOTE, TAG_PARENT, check_experiment_name, check_run_name, made_up_name
+from gml.domain.names import (
+    MAX_PARAM_VALUE,
+    MAX_TAG_VALUE,
+    TAG_NOTE,
+    TAG_PARENT,
+    check_experiment_name,
+    check_key,
+    check_run_name,
+    check_value,
+    made_up_name,
+)
 from gml.domain.run import DELETED, Run
 from gml.fs import storage_error
 from gml.tracking.journal import session as journal
@@ -78,10 +88,12 @@ def start_new(workspace: Workspace, new: NewRun) -> Recorder:
     """Start a run.
 
     Raises:
+        InvalidValueError: a param or tag is not legal.
         NotFoundError: the experiment id is unknown.
         ConflictError: the experiment is deleted.
         StorageError: the journal directory cannot be written.
     """
+    _check_words(new)
     experiment_id, experiment = find_experiment(workspace, new)
     run_id = check_run_id(new.run_id) if new.run_id else next_id(workspace)
     name = check_run_name(new.name) if new.name is not None else made_up_name(run_id)
@@ -112,6 +124,16 @@ def start_new(workspace: Workspace, new: NewRun) -> Recorder:
     )
     _first_words(recorder, new, source)
     return recorder
+
+
+def _check_words(new: NewRun) -> None:
+    """Refuse bad params and tags while there is no run yet that would be left behind."""
+    for key, value in new.params.items():
+        check_value(value, f"param {check_key(key, 'param')!r}", MAX_PARAM_VALUE)
+    for key, value in new.tags.items():
+        check_value(value, f"tag {check_key(key, 'tag')!r}", MAX_TAG_VALUE)
+    if new.description:
+        check_value(new.description, "description", MAX_TAG_VALUE)
 
 
 def _first_words(recorder: Recorder, new: NewRun, source: Source) -> None:
