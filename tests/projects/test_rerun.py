@@ -35,7 +35,7 @@ gml.log_text(text.upper(), "model.txt")
 def dirty(repo):
     """Return a repository whose code is partly uncommitted and partly untracked."""
     repo.file("train.py", TRAIN)
-    repo.file(".gitignore", "data/\nmodel.bin\nmetrics.json\n")
+    repo.file(".gitignore", "data/\nmodel.bin\nmetrics.json\n__pycache__/\n")
     repo.commit("code")
     repo.file("train.py", TRAIN.replace("lr * 2", "lr * 2") + "# changed\n")
     repo.file("helper.py", HELPER)

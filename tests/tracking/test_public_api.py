@@ -505,3 +505,31 @@ def test_calls_put_together_wrongly_raise_an_error_of_gml(api):
         for call in (api.log_text, api.log_dict, api.log_figure, api.log_table, api.log_image):
             with pytest.raises(InvalidValueError, match="an artifact path must be text"):
                 call("a", 5)
+
+
+def test_registered_models_are_found_by_their_uri(api, repo):
+    with api.start_run() as run:
+        api.log_text("weights", "model/weights.txt")
+    repo.python(
+        "from gml.cli.main import run\nimport sys\n"
+        "assert run(['registry', 'register', 'churn', '--run', sys.argv[1], '--path', 'model']) == 0",
+        run.run_id,
+    )
+    found = api.registry.get("models:/churn/1")
+    assert (found.run, found.path) == (run.run_id, "model")
+    with pytest.raises(NotFoundError, match="churn"):
+        api.registry.get("models:/churn/2")
+
+
+def test_models_are_logged_and_loaded_by_their_uri(api):
+    from sklearn.linear_model import LinearRegression
+
+    model = LinearRegression().fit(pd.DataFrame({"x": [0.0, 1.0]}), [0.0, 2.0])
+    with api.start_run() as run:
+        api.sklearn.log_model(model, name="model", input_example=pd.DataFrame({"x": [0.5]}))
+    uri = f"runs:/{run.run_id}/model"
+    data = pd.DataFrame({"x": [3.0]})
+    assert api.load_model(uri).predict(data) == pytest.approx([6.0])
+    assert api.pyfunc.load_model(uri).predict(data) == pytest.approx([6.0])
+    assert api.sklearn.load_model(uri).coef_ == pytest.approx([2.0])
+    assert isinstance(api.pyfunc.load_model(uri).metadata.signature, api.models.ModelSignature)
