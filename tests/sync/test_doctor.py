@@ -109,7 +109,9 @@ def test_a_broken_record_is_named_and_comes_back_from_the_remote(pair, how):
     exchange(ada)
     run_id, oid = run_blob(ada, "two")
     damage(ada, oid, how)
-    assert set(broken_objects(ada.workspace())) == {oid}
+    broken = set(broken_objects(ada.workspace()))
+    # In a pack others may be stored as differences from it, and are then broken with it.
+    assert broken == {oid} if how != "pack" else oid in broken
     assert run_id in gml(ada, "doctor", code=9)
     said = gml(ada, "doctor", "--repair")
     assert "everything is back" in said
