@@ -99,7 +99,8 @@ def test_no_text_of_a_run_does_anything_on_any_page(site, run_ids):
     assert "window.pwned" in seen
     assert "\\u202egnp.exe\\u2066\\x1b[31m" in seen
     assert "\u202e" not in seen
-    assert "49" not in look(site, "/?cols=params.p3&q=name+%3D+'elsewhere'").text
+    assert "'-window.pwned-'{{ 7 * 7 }}${7 * 7}" in seen
+    assert "'-window.pwned-'49" not in seen
 
 
 @pytest.mark.parametrize("text", HOSTILE)
