@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
+from gml.cas.evict import evict
 from gml.cas.exchange import Copied, push
 from gml.cas.local import LocalStore
 from gml.cas.port import Blob
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gml.cas.exchange import Progress
+    from gml.cas.reading import Located
     from gml.cas.remote import Remote
 
 log = logging.getLogger("gml")
@@ -55,13 +57,20 @@ class BackedStore(LocalStore):
         cache: a folder for derived data; within `root` if there is none.
         places: the remotes that are asked, in order.
         main: the one that everything goes to as soon as it is put.
+        limit: bytes up to which local copies of what a remote has are kept; None for all.
     """
 
     def __init__(
-        self, root: Path, cache: Path | None, places: Sequence[Place], main: Place | None = None
+        self,
+        root: Path,
+        cache: Path | None,
+        places: Sequence[Place],
+        main: Place | None = None,
+        limit: int | None = None,
     ) -> None:
         super().__init__(root, cache)
-        self._places = places
+        self.places = places
+        self._limit = limit
         self._main = main
         self._cache_dir = cache or self.root / "cache"
         self._sources: dict[str, Source] = {}
@@ -89,6 +98,8 @@ class BackedStore(LocalStore):
         """Copy blobs from a remote here; see `gml.cas.pull.pull`."""
         done = pull(self.source(place, jobs), self, digests, progress=progress)
         self.catalog.remember_remote(place.url, done.names)
+        if self._limit is not None:
+            evict(self, self._limit, done.names)
         return done
 
     def send(
@@ -98,6 +109,8 @@ class BackedStore(LocalStore):
         remote: Remote = self.source(place, jobs).remote
         done = push(self, remote, digests, jobs=jobs, progress=progress)
         self.catalog.remember_remote(place.url, done.names)
+        if self._limit is not None:
+            evict(self, self._limit, done.names)
         return done
 
     def _bring(self, digest: str, error: NotFoundError) -> None:
@@ -108,7 +121,7 @@ class BackedStore(LocalStore):
             StorageError: none has it, and one could not be asked.
         """
         trouble: GmlError | None = None
-        for place in self._places:
+        for place in self.places:
             try:
                 if not self.fetch([digest], place).absent:
                     return
@@ -116,7 +129,7 @@ class BackedStore(LocalStore):
                 trouble = failed
         if trouble is not None:
             raise StorageError(f"blob {digest[:12]} is not here, and {trouble.message}", hint=trouble.hint)
-        names = ", ".join(place.name for place in self._places)
+        names = ", ".join(place.name for place in self.places)
         raise NotFoundError(
             f"blob {digest[:12]} is neither in {self.root} nor in the remotes ({names})",
             hint="push it from the clone that has it: `gml artifacts push`",
@@ -138,9 +151,19 @@ class BackedStore(LocalStore):
             self._bring(digest, error)
         return super().read(digest)
 
+    def _locate(self, digest: str) -> Located:
+        located = super()._locate(digest)
+        if self._limit is not None:
+            self.catalog.note_use({part.path.relative_to(self.root).as_posix() for part in located.parts})
+        return located
+
+    def has_here(self, digest: str) -> bool:
+        """Whether a blob is here, whatever the remotes have."""
+        return super().contains(digest)
+
     def contains(self, digest: str) -> bool:
         """Whether a blob is here or in a remote."""
-        return super().contains(digest) or any(self.source(place).has([digest]) for place in self._places)
+        return super().contains(digest) or any(self.source(place).has([digest]) for place in self.places)
 
     def get_file(self, digest: str, target: Path, progress: Callable[[int], object] | None = None) -> None:
         """Write a blob to a file; see `BlobStore.get_file`."""

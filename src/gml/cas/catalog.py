@@ -31,6 +31,7 @@ CREATE INDEX IF NOT EXISTS blobs_of_pack ON blobs (pack);
 CREATE TABLE IF NOT EXISTS files (device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER,
     digest BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS known (name TEXT, remote TEXT, PRIMARY KEY (name, remote)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS used (name TEXT PRIMARY KEY, time INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS recipes (digest BLOB PRIMARY KEY, stamp TEXT) WITHOUT ROWID;
 """
 _VERSION: Final = 1
@@ -263,21 +264,42 @@ class Catalog:
             )
 
     @_again
-    def forget_remote(self, remote: str, names: Iterable[str] | None = None) -> None:
-        """Take note that a remote no longer holds some names, or that nothing is known of it."""
+    def names_on(self, remote: str) -> list[str]:
+        """Return the names that a remote was seen to hold."""
         with self._database() as database:
-            if names is None:
-                database.execute("DELETE FROM known WHERE remote = ?", (remote,))
-            else:
-                database.executemany(
-                    "DELETE FROM known WHERE name = ? AND remote = ?", [(name, remote) for name in names]
-                )
+            rows = database.execute("SELECT name FROM known WHERE remote = ? ORDER BY name", (remote,))
+            return [name for (name,) in rows]
+
+    @_again
+    def forget_remotes(self) -> None:
+        """Take note that nothing is known of what remotes hold, such as after deleting there."""
+        with self._database() as database:
+            database.execute("DELETE FROM known")
 
     @_again
     def on_remotes(self) -> set[str]:
         """Return the names that some remote is known to hold."""
         with self._database() as database:
             return {name for (name,) in database.execute("SELECT DISTINCT name FROM known")}
+
+    @_again
+    def note_use(self, names: Iterable[str]) -> None:
+        """Take note that stored files were read now: what was not used for long is evicted first."""
+        now = time.time_ns()
+        with self._database() as database:
+            database.executemany("INSERT OR REPLACE INTO used VALUES (?, ?)", [(name, now) for name in names])
+
+    @_again
+    def uses(self) -> dict[str, int]:
+        """Return when stored files were read last, in nanoseconds since the epoch."""
+        with self._database() as database:
+            return dict(database.execute("SELECT name, time FROM used").fetchall())
+
+    @_again
+    def forget_uses(self, names: Iterable[str]) -> None:
+        """Forget when stored files were read that are here no more."""
+        with self._database() as database:
+            database.executemany("DELETE FROM used WHERE name = ?", [(name,) for name in names])
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:

@@ -23,6 +23,7 @@ from gml.cas.port import CHUNK, SMALL, Blob, check_digest
 from gml.cas.reading import ChunkReader, contents, copy_out, locate
 from gml.cas.shelf import Reliance, Shelf, size_of
 from gml.cas.staging import Names
+from gml.cas.streams import Joined, file_of, read_up_to
 from gml.cas.transfer import SourceError, SourceFile, receive, storage_errors, verified
 from gml.domain.errors import CorruptError, NotFoundError, UsageError
 
@@ -94,11 +95,11 @@ class LocalStore(NamedFiles):
         """
         names = Names()
         with storage_errors(f"write {self.root}"):
-            head = _read_up_to(stream.read, LARGE)
+            head = read_up_to(stream.read, LARGE)
             if len(head) < LARGE:
                 blob = self._put_small(head, names)
             else:
-                reader = _Joined(head, stream.read)
+                reader = Joined(head, stream.read)
                 del head
                 blob = self._put_large(reader.readinto, names, None, None)
             names.sync()
@@ -119,12 +120,12 @@ class LocalStore(NamedFiles):
         if located.recipe:
             return io.BufferedReader(self._chunk_reader(located), CHUNK)
         if part.length != part.size:
-            return verified(_pieces(contents(located)), located.digest, 1 << 62, place)
+            return verified(file_of(contents(located)), located.digest, 1 << 62, place)
         file = part.path.open("rb", buffering=0)
         if part.offset == 0:
             return verified(file, located.digest, os.fstat(file.fileno()).st_size, place)
         file.close()
-        return verified(_pieces(contents(located)), located.digest, located.size, place)
+        return verified(file_of(contents(located)), located.digest, located.size, place)
 
     def read(self, digest: str) -> bytes:
         """Return the whole content, verified."""
@@ -154,6 +155,10 @@ class LocalStore(NamedFiles):
         check_digest(digest)
         with storage_errors(f"read {self.root}"):
             return self._has(digest) or self._has_after_refresh(digest)
+
+    def has_here(self, digest: str) -> bool:
+        """Whether a blob is in this folder; see `contains`."""
+        return self.contains(digest)
 
     def size(self, digest: str) -> int:
         """Return the length of the content in bytes."""
@@ -219,9 +224,7 @@ class LocalStore(NamedFiles):
 
     def _locate(self, digest: str) -> Located:
         check_digest(digest)
-        located = locate(self.shelf, digest)
-        _note_use(located)
-        return located
+        return locate(self.shelf, digest)
 
     def _chunk_reader(self, located: Located) -> ChunkReader:
         digest = located.digest
@@ -293,7 +296,7 @@ class LocalStore(NamedFiles):
             return Blob(*known)
         if facts.st_size >= LARGE:
             return self._put_large(source.readinto, names, progress, source.check)
-        data = _read_up_to(source.read, LARGE)
+        data = read_up_to(source.read, LARGE)
         source.check(len(data))
         if progress is not None:
             progress(len(data))
@@ -339,74 +342,8 @@ class LocalStore(NamedFiles):
             return LargePut(self.shelf, names, packs).put(readinto, progress, check)
 
 
-def _note_use(located: Located) -> None:
-    """Give what is read the time of now as its time of access: what was not used for long goes first."""
-    now = time.time_ns()
-    for path in {part.path for part in located.parts}:
-        with suppress(OSError):
-            os.utime(path, ns=(now, path.stat().st_mtime_ns))
-
-
 def _whole(located: Located) -> bytes:
     data = b"".join(contents(located))
     if hashlib.sha256(data).hexdigest() != located.digest:
         raise mismatch(f"blob {located.digest[:12]}")
     return data
-
-
-def _read_up_to(read: Callable[[int], bytes], limit: int) -> bytes:
-    """Read until the end or until there are `limit` bytes or a few more."""
-    pieces = []
-    size = 0
-    while size < limit and (piece := read(CHUNK)):
-        pieces.append(piece)
-        size += len(piece)
-    return b"".join(pieces)
-
-
-class _Joined:
-    """What was read already, then the rest of a stream."""
-
-    def __init__(self, head: bytes, read: Callable[[int], bytes]) -> None:
-        self._kept = head
-        self._at = 0
-        self._read = read
-
-    def readinto(self, view: memoryview) -> int:
-        if self._at == len(self._kept):
-            self._kept, self._at = self._read(min(len(view), CHUNK)), 0
-        # Some streams give more than they were asked for.
-        piece = memoryview(self._kept)[self._at : self._at + len(view)]
-        self._at += len(piece)
-        view[: len(piece)] = piece
-        return len(piece)
-
-
-def _pieces(pieces: Iterator[bytes]) -> BinaryIO:
-    return io.BufferedReader(_Pieces(pieces), CHUNK)
-
-
-class _Pieces(io.RawIOBase):
-    """Pieces as a file."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        super().__init__()
-        self._pieces = pieces
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        if not self._rest:
-            self._rest = next((piece for piece in self._pieces if piece), b"")
-        piece = self._rest[: len(buffer)]
-        self._rest = self._rest[len(piece) :]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def close(self) -> None:
-        close = getattr(self._pieces, "close", None)
-        if close is not None:
-            close()
-        super().close()

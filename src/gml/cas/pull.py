@@ -123,7 +123,7 @@ class Source:
         left = set(digests)
         if not left:
             return found
-        for pack, entries in self._all_indexes():
+        for pack, entries in self.all_indexes():
             for entry in entries:
                 if entry.digest in left:
                     found[entry.digest] = (pack, entry)
@@ -132,7 +132,13 @@ class Source:
                 break
         return found
 
-    def _all_indexes(self) -> Iterator[tuple[str, list[Entry]]]:
+    def forget(self) -> None:
+        """Look again which packs there are, after some were written or deleted."""
+        self._packs = None
+        self._indexes.clear()
+
+    def all_indexes(self) -> Iterator[tuple[str, list[Entry]]]:
+        """Yield the digits of every pack in the remote, and what is in it."""
         if self._packs is None:
             listed = [(parse_name(name), size) for name, size in self.remote.names("packs") if is_name(name)]
             self._pack_sizes = {name.digest: size for name, size in listed if name.kind is Kind.PACK}

@@ -9,7 +9,7 @@ import click
 from gml.cli.common import json_option, open_reader
 from gml.cli.output import emit_json, is_terminal, size, table
 from gml.cli.progress import transfer_progress
-from gml.domain.errors import CorruptError
+from gml.domain.errors import CorruptError, StorageError
 from gml.domain.ids import short_id
 
 if TYPE_CHECKING:
@@ -244,6 +244,10 @@ def shred_command(run: str, path: str, reason: str, everywhere: bool, yes: bool)
     done = shred(reader, found, path, reason, everywhere=everywhere)
     for run_id, name in done.places:
         click.echo(f"shredded {name} of {short_id(run_id)}")
-    click.echo(f"{done.digest[:12]}, {size(done.size)}, is gone from the local store")
+    where = ", ".join(["the local store", *done.remotes])
+    click.echo(f"{done.digest[:12]}, {size(done.size)}, is gone from {where}")
     if done.shared:
         click.echo(f"{size(done.shared)} of it stay as parts of other files")
+    if done.failed:
+        names = ", ".join(f"{name} ({why})" for name, why in done.failed)
+        raise StorageError(f"it may still be in {names}", hint="repeat the command when that is in reach")

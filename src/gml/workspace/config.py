@@ -13,15 +13,12 @@ from gml.domain.errors import NotFoundError, RepositoryError, UsageError
 from gml.git.discover import open_store
 from gml.git.gitconfig import GitConfig, normal_key, set_value, user_file
 from gml.workspace.remotes import NAME, is_url, parse_options
-from gml.workspace.settings import CODE_MODES, SYNC_MODES
+from gml.workspace.settings import CODE_MODES, SYNC_MODES, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gml.git.store import FileStore
-
-_SIZE: Final = re.compile(r"([0-9]{1,15})([kmgt]?)(?:i?b)?", re.IGNORECASE)
-_UNITS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +123,6 @@ def check_setting(setting: Setting, key: str, value: str, base: Path) -> str:
             if not value.strip():
                 raise UsageError(f"{key} cannot be empty", hint=f"`gml config --unset {key}` removes it")
     return value
-
-
-def parse_size(key: str, value: str) -> int:
-    """Return a number of bytes: `65536`, `64k`, `20g`.
-
-    Raises:
-        UsageError: it is not a size.
-    """
-    match = _SIZE.fullmatch(value.strip())
-    if match is None:
-        raise UsageError(f"{key} cannot be {value!r}", hint="give a size such as 64k, 500m or 20g")
-    return int(match[1]) << _UNITS[match[2].lower()]
 
 
 def _check_store(key: str, value: str, base: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 CODE_MODES: Final = ("snapshot", "patch", "none")
 SYNC_MODES: Final = ("direct", "inbox")
+_SIZE: Final = re.compile(r"([0-9]{1,15})([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Settings:
         artifact_remote: remote that `gml artifacts push` and `pull` mean (`gml.artifacts.defaultRemote`).
         artifact_jobs: files that are transferred at once, None for a number that fits the machine
             (`gml.artifacts.jobs`).
+        artifact_cache: bytes up to which local copies of what a remote has are kept, None for all
+            (`gml.artifacts.cacheSize`).
         experiment: experiment of runs that name none (GML_EXPERIMENT, `gml.experiment`).
         remote: remote that `gml push` and `gml pull` mean, None for `origin` or the only one (`gml.remote`).
         sync_mode: `direct`: push the shared ledger; `inbox`: each clone its own ref (`gml.sync.mode`).
@@ -42,6 +47,7 @@ class Settings:
     artifact_store: str | None = None
     artifact_remote: str | None = None
     artifact_jobs: int | None = None
+    artifact_cache: int | None = None
     experiment: str | None = None
     remote: str | None = None
     sync_mode: str = "direct"
@@ -61,6 +67,7 @@ def read_settings(config: Callable[[str], str | None], environ: Mapping[str, str
         raise UsageError(f"gml.sync.mode is {mode!r}", hint=f"use one of {', '.join(SYNC_MODES)}")
     journal = environ.get("GML_JOURNAL_DIR")
     inline = config("gml.inlineLimit")
+    cache = config("gml.artifacts.cacheSize")
     try:
         checkpoint = float(environ.get("GML_CHECKPOINT") or config("gml.checkpoint") or 600.0)
         inline_limit = int(inline) if inline else 64 * 1024
@@ -78,9 +85,22 @@ def read_settings(config: Callable[[str], str | None], environ: Mapping[str, str
         artifact_store=config("gml.artifacts.store"),
         artifact_remote=config("gml.artifacts.defaultRemote"),
         artifact_jobs=jobs or None,
+        artifact_cache=parse_size("gml.artifacts.cacheSize", cache) if cache else None,
         experiment=environ.get("GML_EXPERIMENT")
         or environ.get("MLFLOW_EXPERIMENT_NAME")
         or config("gml.experiment"),
         remote=environ.get("GML_REMOTE") or config("gml.remote"),
         sync_mode=mode,
     )
+
+
+def parse_size(key: str, value: str) -> int:
+    """Return a number of bytes: `65536`, `64k`, `20g`.
+
+    Raises:
+        UsageError: it is not a size.
+    """
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise UsageError(f"{key} cannot be {value!r}", hint="give a size such as 64k, 500m or 20g")
+    return int(match[1]) << _UNITS[match[2].lower()]

@@ -113,7 +113,9 @@ class Workspace:
         known = self.artifact_remotes
         if not known:
             return LocalStore(root, cache)
-        return BackedStore(root, cache, list(known.values()), main=known.get(MAIN))
+        return BackedStore(
+            root, cache, list(known.values()), main=known.get(MAIN), limit=self.settings.artifact_cache
+        )
 
     @cached_property
     def worktree(self) -> WorkTree:

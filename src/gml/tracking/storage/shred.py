@@ -6,19 +6,18 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gml.cas.names import Kind, stored_name
-from gml.domain.errors import ConflictError, InvalidValueError, UsageError
+from gml.cas.backed import BackedStore
+from gml.cas.erase import erase, erase_remote
+from gml.domain.errors import ConflictError, GmlError, InvalidValueError, StorageError, UsageError
 from gml.domain.ids import short_id
 from gml.domain.run import SHREDDED
 from gml.tracking.contents import artifact
 from gml.tracking.edits import edit_runs
 from gml.tracking.storage.local import local_store
-from gml.tracking.storage.uses import files_of_chunks, uses
+from gml.tracking.storage.uses import uses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from gml.cas.local import LocalStore
+    from gml.cas.backed import Place
     from gml.domain.run import Run
     from gml.tracking.reader import Reader
 
@@ -32,16 +31,20 @@ class Shredded:
         size: its length.
         places: the runs and paths that have a tombstone now.
         shared: bytes of it that other files have as well, and that therefore stay.
+        remotes: the remotes that it was deleted from.
+        failed: those that it could not be deleted from, and why.
     """
 
     digest: str
     size: int
     places: list[tuple[str, str]] = field(default_factory=list)
     shared: int = 0
+    remotes: list[str] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
 
 
 def shred(reader: Reader, run: Run, path: str, reason: str, *, everywhere: bool = False) -> Shredded:
-    """Delete the bytes of a file of a run from the local store, and record that.
+    """Delete the bytes of a file of a run from the local store and the remotes, and record that.
 
     Done again after it failed in the middle, it goes on.
 
@@ -88,8 +91,31 @@ def shred(reader: Reader, run: Run, path: str, reason: str, *, everywhere: bool 
     for use in others:
         _bury(reader, use.run.run_id, use.path, use.digest, use.size, reason)
         done.places.append((use.run.run_id, use.path))
-    done.shared = erase(store, facts.sha256, {use.digest for use in uses(reader)} - {facts.sha256})
+    kept = {use.digest for use in uses(reader)} - {facts.sha256}
+    done.shared = erase(store, facts.sha256, kept)
+    if isinstance(store, BackedStore):
+        for place in store.places:
+            try:
+                _check_presence(store, place)
+                erase_remote(store.source(place), facts.sha256, kept)
+            except GmlError as error:
+                done.failed.append((place.name, error.message))
+            else:
+                done.remotes.append(place.name)
+        if not done.failed:
+            store.catalog.forget_remotes()
     return done
+
+
+def _check_presence(store: BackedStore, place: Place) -> None:
+    """Refuse to take an empty place, such as a share that is not mounted, for one where all is deleted.
+
+    Raises:
+        StorageError: nothing of what was sent there is there.
+    """
+    known = store.catalog.names_on(place.url)
+    if known and not store.source(place).remote.sizes(known):
+        raise StorageError("nothing of what was sent there is there; is it mounted?")
 
 
 def _bury(reader: Reader, run_id: str, path: str, digest: str, size: int, reason: str) -> None:
@@ -102,34 +128,6 @@ def _bury(reader: Reader, run_id: str, path: str, digest: str, size: int, reason
         "time": int(time.time() * 1000),
     }
     edit_runs(reader.workspace, [run_id], {"artifacts": {path: stone}}, f"shred {path}")
-
-
-def erase(store: LocalStore, digest: str, kept: Iterable[str] = ()) -> int:
-    """Delete a blob and those of its chunks that nothing else needs.
-
-    Args:
-        store: the store.
-        digest: the blob.
-        kept: digests of other blobs that are needed.
-
-    Returns:
-        How many bytes of it stay, because other files have them as well.
-    """
-    store.catalog.refresh()
-    recipe = store.shelf.recipe(digest)
-    sizes = dict(recipe.chunks) if recipe is not None else {}
-    needed_by = files_of_chunks(store)
-    needed = set(kept)
-    mine = {chunk for chunk in sizes if needed_by[chunk] == {digest} and chunk not in needed}
-    packs = {place.pack for chunk in mine for place in store.catalog.find(chunk)}
-    # The recipe first: without it the chunks belong to nothing.
-    store.delete(digest)
-    for pack in packs:
-        store.repack(pack, lambda blob: blob not in mine)
-    for chunk in mine:
-        for kind in (Kind.BLOB, Kind.COMPRESSED):
-            store.delete_name(stored_name(kind, chunk))
-    return sum(size for chunk, size in sizes.items() if chunk not in mine)
 
 
 def buried(reader: Reader) -> set[str]:
@@ -146,7 +144,7 @@ def buried(reader: Reader) -> set[str]:
 def erase_buried(reader: Reader) -> list[str]:
     """Delete what was shredded in another clone and is still in this one; returns the digests."""
     store = local_store(reader.workspace)
-    found = [digest for digest in sorted(buried(reader)) if store.contains(digest)]
+    found = [digest for digest in sorted(buried(reader)) if store.has_here(digest)]
     if found:
         kept = {use.digest for use in uses(reader)}
         for digest in found:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from gml.cas.names import parse_name, parse_recipe
-from gml.cas.shelf import read_text
-from gml.domain.errors import CorruptError, FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gml.cas.local import LocalStore
     from gml.domain.run import Run
     from gml.tracking.reader import Reader
 
@@ -45,17 +39,3 @@ def uses(reader: Reader) -> Iterator[Use]:
             for segment in part.segments:
                 if segment.get("at") == "cas":
                     yield Use(run, "(metric history)", str(segment["sha256"]), int(segment["size"]))
-
-
-def files_of_chunks(store: LocalStore) -> dict[str, set[str]]:
-    """Return, for each chunk, the digests of the large files that need it."""
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    for stored in store.names("recipes"):
-        digest = parse_name(stored.name).digest
-        try:
-            recipe = parse_recipe(digest, read_text(store.root / stored.name))
-        except (OSError, CorruptError, FormatError):
-            continue
-        for chunk, _ in recipe.chunks:
-            found[chunk].add(digest)
-    return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gml.cas.backed import BackedStore
+from gml.cas.erase import files_of_chunks
 from gml.cas.names import Kind, parse_name, stored_name
 from gml.cas.scrub import listed, sample_of, scrub
-from gml.domain.errors import InvalidValueError
+from gml.domain.errors import InvalidValueError, StorageError
 from gml.tracking.storage.local import local_store
-from gml.tracking.storage.uses import files_of_chunks, uses
+from gml.tracking.storage.uses import uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from gml.cas.scrub import Damage
     from gml.tracking.reader import Reader
     from gml.tracking.storage.uses import Use
+
+log = logging.getLogger("gml")
 
 
 @dataclass(slots=True)
@@ -30,7 +35,7 @@ class Verdict:
         size: their bytes.
         total: number of stored files there are.
         damaged: each damage, with the files of runs that need what is damaged.
-        absent: files of runs whose blobs are not in the store at all.
+        absent: files of runs whose blobs are neither in the store nor in a remote.
         repaired: names of damaged files that were taken out of the store, so that a put or pull brings
             them back.
     """
@@ -88,9 +93,9 @@ def verify(
     by_digest: defaultdict[str, list[Use]] = defaultdict(list)
     for use in uses(reader):
         by_digest[use.digest].append(use)
-    verdict.absent = [
-        use for digest, users in by_digest.items() if not store.contains(digest) for use in users
-    ]
+    absent = [digest for digest in by_digest if not store.has_here(digest)]
+    elsewhere = _elsewhere(store, absent) if absent else set()
+    verdict.absent = [use for digest in absent if digest not in elsewhere for use in by_digest[digest]]
     if damages:
         chunks = files_of_chunks(store)
         verdict.damaged = [
@@ -102,6 +107,20 @@ def verify(
             for name in verdict.repaired:
                 _take_out(store, name)
     return verdict
+
+
+def _elsewhere(store: LocalStore, digests: list[str]) -> set[str]:
+    """Return which blobs are in a remote; of one that cannot be asked it is not known that it lacks them."""
+    found: set[str] = set()
+    if not isinstance(store, BackedStore):
+        return found
+    for place in store.places:
+        try:
+            found |= store.source(place).has(digests)
+        except StorageError as error:
+            log.warning("gml: %s; what is not here may be there", error.message)
+            return set(digests)
+    return found
 
 
 def _victims(
