@@ -9,10 +9,13 @@ import click
 
 from gml.cli.common import open_workspace
 from gml.cli.log import pairs
+from gml.cli.output import duration
 from gml.cli.rerun import confirm
+from gml.domain.ids import short_id
 
 if TYPE_CHECKING:
     from gml.projects.mlproject.run import ReadyProject
+    from gml.tracking.launch.command import Outcome
 
 
 @click.command("run")
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the checkout there.")
 @click.option("--offline", is_flag=True, help="Do not ask any package index.")
 @click.option("--trust", is_flag=True, help="Run code that is not in this repository.")
+@click.option("--force", is_flag=True, help="Run steps of a pipeline although nothing has changed.")
+@click.option("--graph", is_flag=True, help="Only show the steps and what would happen to each.")
 @click.option("--dry-run", is_flag=True, help="Only print the command.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the run's line at the end.")
 @click.option("--run-id", hidden=True, help="Id of the run, chosen by whoever submitted it.")
@@ -57,6 +62,8 @@ def run_command(
     keep: Path | None,
     offline: bool,
     trust: bool,
+    force: bool,
+    graph: bool,
     dry_run: bool,
     quiet: bool,
     run_id: str | None,
@@ -65,15 +72,17 @@ def run_command(
 
     The project is described by its MLproject file, as MLflow defines it. A folder runs where it is; a
     version of it, or of another repository, in a temporary checkout. Code that is not in this repository
-    needs --trust.
+    needs --trust. What an entry point needs runs before it, unless nothing has changed since a recorded run.
 
     \b
     Example:
       gml run . -P alpha=0.5
       gml run https://host/team/project.git#subdir -v v1.2 -e train -P lr=0.01 --trust
       gml run . -e train.py -P epochs=3 --env-manager local
+      gml run . -e evaluate --graph
     """
-    from gml.projects.mlproject.run import ProjectRun, run_project, shown
+    from gml.projects.mlproject.run import ProjectRun, run_located, shown
+    from gml.projects.pipeline.run import open_pipeline
     from gml.tracking.start import NewRun
 
     wish = ProjectRun(
@@ -94,7 +103,20 @@ def run_command(
         confirm(what, f"entry point {entry_point} of {where}", trust=trust)
 
     def before(ready: ReadyProject) -> None:
-        click.echo(f"gml: {shown(ready.argv)}", err=True)
+        if not quiet:
+            click.echo(f"gml: {shown(ready.argv)}", err=True)
+
+    def told(step: str, note: str, ready: ReadyProject | None) -> None:
+        if not quiet:
+            click.echo(f"gml: {step}: {note}", err=True)
+        if ready is not None:
+            before(ready)
+
+    def ended(outcome: Outcome) -> None:
+        if not quiet:
+            took = duration(int(outcome.seconds * 1000))
+            who = f"{short_id(outcome.run_id)} {outcome.name}"
+            click.echo(f"gml: run {who} {outcome.status} in {took}", err=True)
 
     workspace = open_workspace()
     if dry_run:
@@ -102,13 +124,14 @@ def run_command(
 
         click.echo(shown(dry_command(workspace, wish, consent)))
         return 0
-    outcome = run_project(workspace, wish, consent, None if quiet else before)
-    if not quiet:
-        from gml.cli.output import duration
-        from gml.domain.ids import short_id
-
-        took = duration(int(outcome.seconds * 1000))
-        click.echo(f"gml: run {short_id(outcome.run_id)} {outcome.name} {outcome.status} in {took}", err=True)
+    with open_pipeline(workspace, wish, consent, told, ended, force=force) as pipeline:
+        if graph:
+            click.echo("\n".join(pipeline.graph()))
+            return 0
+        if not pipeline.is_plain:
+            return pipeline.run()
+        outcome = run_located(pipeline.place, wish, before)
+    ended(outcome)
     return outcome.exit_code
 
 

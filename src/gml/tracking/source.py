@@ -63,6 +63,11 @@ def capture_source(
     return Source(facts | code.facts, code.patch)
 
 
+def look_again(workspace: Workspace) -> None:
+    """Capture the work tree anew for the next run of this process: a command may have changed it."""
+    _captured.pop(workspace.store.location.git_dir, None)
+
+
 def _without_secrets(argv: list[str]) -> list[str]:
     """Return a command line with the values masked that are masked as params."""
     out: list[str] = []

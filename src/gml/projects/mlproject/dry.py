@@ -19,7 +19,7 @@ def dry_command(workspace: Workspace, wish: ProjectRun, consent: Callable[[str, 
     """Return the command line that would run; with docker the one that starts the container.
 
     Raises:
-        GmlError: whatever `run_project` would raise before it builds the environment.
+        GmlError: whatever `run_located` would raise before it builds the environment.
     """
     with located(
         workspace, wish.uri, wish.version, isolated=wish.isolated, keep=None, consent=consent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import InvalidValueError, NotFoundError
@@ -22,7 +22,7 @@ MAIN: Final = "main"
 ENVIRONMENT_KEYS: Final = ("python_env", "conda_env", "docker_env")
 TYPES: Final = ("string", "str", "float", "int", "integer", "bool", "boolean", "path", "uri")
 _PROJECT_KEYS: Final = ("name", "entry_points", *ENVIRONMENT_KEYS)
-_ENTRY_KEYS: Final = ("parameters", "command")
+_ENTRY_KEYS: Final = ("parameters", "command", "needs", "outs", "deps")
 _DOCKER_KEYS: Final = ("image", "volumes", "environment")
 
 
@@ -50,12 +50,23 @@ class EntryPoint:
         command: template with `{parameter}`; runs in bash where it needs a shell.
         parameters: by name.
         script: it is a file of the project that no entry point names.
+        needs: entry points that must have run before.
+        outs: files and folders it writes, relative to the project.
+        deps: files and folders whose content it depends on; None for the whole project.
     """
 
     name: str
     command: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     script: bool = False
+    needs: tuple[str, ...] = ()
+    outs: tuple[str, ...] = ()
+    deps: tuple[str, ...] | None = None
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it is a step of a pipeline."""
+        return bool(self.needs or self.outs or self.deps is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +219,22 @@ def _entry(name: str, spec: Any, where: str) -> EntryPoint:
     parameters = spec.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise InvalidValueError(f"{here}: parameters is a mapping of names")
+    needs, outs, deps = (_texts(spec.get(key), f"{here}: {key}") for key in ("needs", "outs", "deps"))
     return EntryPoint(
         name,
         command.strip(),
         {str(key): _parameter(str(key), value, here) for key, value in parameters.items()},
+        needs=needs,
+        outs=tuple(_inside(path, f"{here}: outs") for path in outs),
+        deps=None if spec.get("deps") is None else tuple(_inside(path, f"{here}: deps") for path in deps),
     )
+
+
+def _inside(text: str, where: str) -> str:
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not path.parts or text.startswith("-"):
+        raise InvalidValueError(f"{where}: {text!r} is no path within the project")
+    return path.as_posix()
 
 
 def _parameter(name: str, spec: Any, where: str) -> Parameter:

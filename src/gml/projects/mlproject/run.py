@@ -13,7 +13,6 @@ from gml.domain.names import MAX_PARAM_VALUE
 from gml.projects.isolation import without_run
 from gml.projects.mlproject.environment import Ready, docker_command, prepare
 from gml.projects.mlproject.parse import MAIN, EntryPoint, Project, load_project
-from gml.projects.mlproject.sources import Located, located
 from gml.projects.mlproject.template import render
 from gml.projects.mlproject.values import Values, resolve_values
 from gml.tracking.capture.keys import MASK, looks_secret
@@ -24,6 +23,7 @@ from gml.tracking.start import NewRun, find_experiment, next_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from gml.projects.mlproject.sources import Located
     from gml.tracking.launch.command import Outcome
     from gml.workspace import Workspace
 
@@ -105,36 +105,29 @@ def checked(place: Located, wish: ProjectRun, cwd: Path) -> tuple[Project, Entry
     return project, entry, values, command_of(entry, values, place.workspace.environ)
 
 
-def run_project(
-    workspace: Workspace,
-    wish: ProjectRun,
-    consent: Callable[[str, str], None],
-    before: Callable[[ReadyProject], None] | None = None,
+def run_located(
+    place: Located, wish: ProjectRun, before: Callable[[ReadyProject], None] | None = None
 ) -> Outcome:
-    """Run a project's entry point and wait for it.
+    """Run an entry point of a project that is on this disk and wait for it.
 
     Args:
-        workspace: of the current repository.
+        place: the project.
         wish: what to run.
-        consent: called with what is foreign about the code, and where it is from; raises to refuse.
         before: called when everything is ready.
 
     Raises:
         GmlError: it could not be started; the command was not run.
     """
-    cwd = Path.cwd()
-    with located(
-        workspace, wish.uri, wish.version, isolated=wish.isolated, keep=wish.keep, consent=consent
-    ) as place:
-        project, entry, values, argv = checked(place, wish, cwd)
-        environment = prepare(project, wish.env_manager, place.workspace.environ, offline=wish.offline)
-        ready = ReadyProject(place, project, entry, values, argv, environment)
-        if before is not None:
-            before(ready)
-        return run_command(_workspace(place), launch_of(ready, wish))
+    project, entry, values, argv = checked(place, wish, Path.cwd())
+    environment = prepare(project, wish.env_manager, place.workspace.environ, offline=wish.offline)
+    ready = ReadyProject(place, project, entry, values, argv, environment)
+    if before is not None:
+        before(ready)
+    return run_command(tracked_workspace(place), launch_of(ready, wish))
 
 
-def _workspace(place: Located) -> Workspace:
+def tracked_workspace(place: Located) -> Workspace:
+    """Return the workspace that runs of a project are recorded in."""
     from gml.workspace import Workspace as Opened
 
     return (
@@ -165,7 +158,7 @@ def launch_of(ready: ReadyProject, wish: ProjectRun) -> Launch:
              "project": project_facts(ready, wish)}  # fmt: skip
     if masked != ready.values:
         facts["argv"] = command_of(ready.entry, masked, place.workspace.environ)
-    params = {**masked.named, **masked.extra, **_relative(ready)}
+    params = recorded_params(place.folder, ready.values)
     return Launch(
         command=[*ready.environment.prefix, *argv],
         new=replace(
@@ -187,7 +180,9 @@ def project_facts(ready: ReadyProject, wish: ProjectRun) -> dict[str, Any]:
     """Return what a rerun needs to know: entry point, given parameters, environment manager."""
     given = _masked(wish.parameters)
     given |= {
-        name: path for name, path in _relative(ready).items() if name in given and not is_url(given[name])
+        name: path
+        for name, path in relative_data(ready.place.folder, ready.values).items()
+        if name in given and not is_url(given[name])
     }
     facts: dict[str, Any] = {"entry_point": wish.entry_point, "parameters": given}
     if wish.env_manager:
@@ -195,13 +190,17 @@ def project_facts(ready: ReadyProject, wish: ProjectRun) -> dict[str, Any]:
     return facts
 
 
-def _relative(ready: ReadyProject) -> dict[str, str]:
+def relative_data(folder: Path, values: Values) -> dict[str, str]:
     """Return path parameters: those inside of the project relative to it, the same in every checkout."""
-    folder = ready.place.folder
     return {
         name: path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-        for name, path in ready.values.data.items()
+        for name, path in values.data.items()
     }
+
+
+def recorded_params(folder: Path, values: Values) -> dict[str, str]:
+    """Return parameters as a run records them: secrets masked, paths relative."""
+    return {**_masked(values.named), **_masked(values.extra), **relative_data(folder, values)}
 
 
 def _masked(values: Mapping[str, str]) -> dict[str, str]:
@@ -210,7 +209,7 @@ def _masked(values: Mapping[str, str]) -> dict[str, str]:
 
 def _inputs(ready: ReadyProject) -> Iterator[dict[str, Any]]:
     """Yield the files and folders of path parameters as data sets."""
-    for name, place in _relative(ready).items():
+    for name, place in relative_data(ready.place.folder, ready.values).items():
         found = describe(ready.values.data[name], name=name)
         yield {**found.to_dict(), "source": json.dumps({"uri": place}), "tags": {"gml.parameter": name}}
 

@@ -216,13 +216,15 @@ def _prepare(reader: Reader, run: Run, wish: Wish, top: Path, needs: list[Need])
     environ, variables = _variables(workspace, recorded, wish)
     if isinstance(run.source.get("project"), dict):
         place = Located(Workspace.open(top, environ), cwd, of_project.foreign_facts(run), isolated=True)
+        # Before the parameters are read: a path must be there.
+        of_project.bring_steps(reader, run, cwd)
+        sources, notes = files.data_sources(run)
+        needs += notes + files.bring_data(sources, cwd, user_cwd, workspace.blobs)
+        needs += files.bring_paths(wish.bring, cwd, user_cwd)
         launch, found = of_project.project_launch(
             run, place, wish.changes, variables, here=wish.python is None
         )
         needs += found
-        sources, notes = files.data_sources(run)
-        needs += notes + files.bring_data(sources, cwd, user_cwd, workspace.blobs)
-        needs += files.bring_paths(wish.bring, cwd, user_cwd)
         inside = {**environ, **launch.variables}
         needs += compare_surroundings(recorded, _surroundings(launch.command, inside, cwd, workspace))
         return Prepared(

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import NotFoundError
+from gml.domain.errors import AmbiguousError, NotFoundError
 from gml.domain.ids import short_id
 from gml.projects.mlproject.environment import Ready, prepare
 from gml.projects.mlproject.parse import MAIN, load_project
 from gml.projects.mlproject.run import ProjectRun, ReadyProject, command_of, launch_of
 from gml.projects.mlproject.values import resolve_values
+from gml.projects.pipeline.state import TAG_STEP, TAG_STEP_RUN
 from gml.projects.rerun.needs import Need
 from gml.tracking.capture.keys import MASK
+from gml.tracking.datasets import describe
+from gml.tracking.queries import copy_artifacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from gml.domain.run import Run
     from gml.projects.mlproject.sources import Located
     from gml.tracking.launch import Launch
+    from gml.tracking.reader import Reader
 
 _FROM_ELSEWHERE: Final = ("commit", "remote", "branch", "snapshot", "tree", "dirty")
 
@@ -74,8 +80,38 @@ def project_launch(
     environment = prepare(project, wish.env_manager, environ, offline=False) if here else Ready("local")
     launch = launch_of(ReadyProject(place, project, entry, values, argv, environment), wish)
     options = run.source.get("launch")
-    captures = options.get("captures", ()) if isinstance(options, dict) else ()
-    return replace(launch, variables={**variables, **launch.variables}, captures=tuple(captures)), needs
+    options = options if isinstance(options, dict) else {}
+    launch = replace(
+        launch,
+        variables={**variables, **launch.variables},
+        captures=tuple(options.get("captures", ())),
+        artifacts=tuple(options.get("artifacts", ())),
+        new=replace(launch.new, inputs=[*launch.new.inputs, *_from_steps(run, place)]),
+    )
+    return launch, needs
+
+
+def bring_steps(reader: Reader, run: Run, cwd: Path) -> None:
+    """Write what the run took from other steps of its pipeline, where the code does not have it."""
+    for entry in run.inputs:
+        tags = entry.get("tags")
+        name = str(entry.get("name", ""))
+        if isinstance(tags, dict) and TAG_STEP_RUN in tags and not (cwd / name).exists():
+            # What cannot be had is named with the rest of the data.
+            with suppress(NotFoundError, AmbiguousError):
+                copy_artifacts(reader, reader.resolve(str(tags[TAG_STEP_RUN])), name, cwd)
+
+
+def _from_steps(run: Run, place: Located) -> list[dict[str, Any]]:
+    """Return what the run took from other steps of its pipeline, as it is now."""
+    found = []
+    for entry in run.inputs:
+        tags = entry.get("tags")
+        path = place.folder / str(entry.get("name", ""))
+        if isinstance(tags, dict) and TAG_STEP in tags and path.exists():
+            now = describe(path, name=str(entry["name"])).to_dict()
+            found.append({**now, "source": entry.get("source"), "tags": tags})
+    return found
 
 
 def _unknown(run: Run, key: str, known: list[str]) -> NotFoundError:

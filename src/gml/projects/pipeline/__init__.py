@@ -1,0 +1,1 @@
+"""Pipelines: entry points that need one another, run only where something changed."""
