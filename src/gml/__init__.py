@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gml.tracking import plot as plot
     from gml.tracking.active import ActiveRun as ActiveRun
     from gml.tracking.active import batch as batch
+    from gml.tracking.filesystem import artifacts as artifacts
     from gml.tracking.fluent import active_run as active_run
     from gml.tracking.fluent import end_run as end_run
     from gml.tracking.fluent import flush as flush
@@ -85,7 +86,11 @@ _HOMES = (
     | dict.fromkeys(_FLUENT, "gml.tracking.fluent")
     | dict.fromkeys(_LOG, "gml.tracking.log")
     | dict.fromkeys(_QUERIES, "gml.tracking.queries")
-    | {"compare": "gml.tracking.report.comparison", "runs": "gml.tracking.runset"}
+    | {
+        "artifacts": "gml.tracking.filesystem",
+        "compare": "gml.tracking.report.comparison",
+        "runs": "gml.tracking.runset",
+    }
 )
 
 _MODULES = ("models", "pyfunc", "registry", "sklearn")

@@ -325,6 +325,7 @@ def test_artifacts_are_copied_out_whole(api, tmp_path):
     assert folder == tmp_path / "here" / "model"
     assert (folder / "weights.bin").read_text() == "x" * 100_000
     assert Path(api.download_artifacts(run.run_id, "top.txt", tmp_path)).read_text() == "top"
+    assert api.artifacts(run.run_id).cat("top.txt") == b"top"
     with pytest.raises(NotFoundError, match=r"model/config\.json"):
         api.download_artifacts(run.run_id, "model/config.jso")
 

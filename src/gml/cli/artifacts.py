@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gml.cli.artifact_remotes import pull_command, push_command, status_command
+from gml.cli.artifacts_diff import diff_command
 from gml.cli.artifacts_upkeep import du_command, gc_command, shred_command, verify_command
 from gml.cli.common import json_option, open_reader
 from gml.cli.output import emit_json, is_terminal, size, table
@@ -154,6 +155,7 @@ def _total(files: list[tuple[Path, str]]) -> int:
 
 
 for _command in (
-    push_command, pull_command, status_command, verify_command, gc_command, du_command, shred_command,
+    push_command, pull_command, status_command, diff_command, verify_command, gc_command, du_command,
+    shred_command,
 ):  # fmt: skip
     artifacts_command.add_command(_command)
