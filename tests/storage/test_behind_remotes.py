@@ -1,6 +1,7 @@
 """The store with remotes behind it: what is evicted, shredded there too, and missing nowhere."""
 
 import hashlib
+import json
 import os
 
 import numpy as np
@@ -10,6 +11,7 @@ from gml.cas.erase import erase_remote
 from gml.cas.evict import evict
 from gml.cas.local import LocalStore
 from gml.domain.errors import NotFoundError
+from gml.domain.ids import short_id
 from gml.tracking.reader import Reader
 from gml.tracking.remotes import push_artifacts
 from gml.tracking.storage.shred import shred
@@ -154,3 +156,36 @@ def test_verify_does_not_miss_what_a_remote_has(repo, api, share):
     for stored in share.names_of(digest):
         share.delete_name(stored.name)
     assert [use.path for use in verify(Reader(repo.workspace())).absent] == ["b.bin"]
+
+
+def test_damage_of_a_remote_is_named_and_mended_by_a_push(repo, api, gml, share):
+    large = random_bytes(17_000_000)
+    run = log_files(
+        api, {"a.bin": random_bytes(300_000), "large.bin": large, "b.bin": random_bytes(300_000, 1)}
+    )
+    gml("artifacts", "push", "-q")
+    assert "read 4 stored files" in gml("artifacts", "verify", "--remote").out
+    whole = share.root / share.names_of(sha256(random_bytes(300_000)))[0].name
+    gone = share.root / share.names_of(sha256(random_bytes(300_000, 1)))[0].name
+    pack = share.root / next(
+        stored.name for stored in share.names("packs") if not stored.name.endswith("idx")
+    )
+    for path, at in ((whole, 7), (pack, 9_000_000)):
+        path.chmod(0o644)
+        with path.open("r+b") as file:
+            file.seek(at)
+            byte = file.read(1)
+            file.seek(at)
+            file.write(bytes([byte[0] ^ 1]))
+    gone.unlink()
+    done = gml("artifacts", "verify", "--remote", "team", "--repair", code=9)
+    assert done.out.count("damaged") == 3
+    assert "was sent and is gone" in done.out
+    for name in ("a.bin", "b.bin", "large.bin"):
+        assert f"needed by {short_id(run)}" in done.out
+        assert f": {name}" in done.out
+    assert not whole.exists()
+    assert "pushed 4 files" in gml("artifacts", "push", "-q").out
+    assert json.loads(gml("artifacts", "verify", "--remote", "--json").out)["damaged"] == []
+    sample = json.loads(gml("artifacts", "verify", "--remote", "--sample", "1%", "--seed", "1", "--json").out)
+    assert (sample["files"], sample["total"]) == (1, 4)

@@ -81,6 +81,13 @@ def erase_remote(source: Source, digest: str, kept: Collection[str] = ()) -> int
     return _shared(recipe, mine)
 
 
+def files_of_remote_chunks(source: Source) -> dict[str, set[str]]:
+    """Return, for each chunk, the digests of the large files of a remote that need it."""
+    remote = source.remote
+    names = [name for name, _ in remote.names("recipes") if is_name(name)]
+    return _needed_by(names, lambda name: remote.fetch(name, 0, MAX_INDEX))
+
+
 def _replace_pack(source: Source, pack: str, entries: list[Entry], gone: set[str]) -> None:
     remote = source.remote
     name = stored_name(Kind.PACK, pack)

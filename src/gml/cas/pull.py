@@ -10,6 +10,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from gml.cas.exchange import Copied, Quiet, corrupt_on, default_jobs, in_parallel
@@ -102,6 +103,7 @@ class Source:
         self._packs: set[str] | None = None
         self._pack_sizes: dict[str, int] = {}
         self._indexes: dict[str, list[Entry]] = {}
+        self._looking = Lock()
 
     # --- where is it --------------------------------------------------------------------------
 
@@ -131,6 +133,11 @@ class Source:
             if not left:
                 break
         return found
+
+    def packed(self, digests: Iterable[str]) -> set[str]:
+        """Return those blobs that lie in a pack of the remote."""
+        with self._looking:
+            return set(self._locate(set(digests)))
 
     def forget(self) -> None:
         """Look again which packs there are, after some were written or deleted."""

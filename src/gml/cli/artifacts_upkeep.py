@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 
 @click.command("verify")
+@click.option(
+    "--remote", is_flag=False, flag_value="", metavar="[NAME]",
+    help="Fetch and check what a remote has, instead of the store here.",
+)  # fmt: skip
 @click.option("--sample", default="100%", metavar="SHARE", help="Read a random part, such as 5%.")
 @click.option("--seed", type=int, metavar="N", help="Choose the same part as another time.")
 @click.option(
     "--repair", is_flag=True, help="Take damaged files out, so that a put or pull brings them back."
 )
 @json_option
-def verify_command(sample: str, seed: int | None, repair: bool, as_json: bool) -> None:
+def verify_command(remote: str | None, sample: str, seed: int | None, repair: bool, as_json: bool) -> None:
     """Read the artifact store and name what is damaged or missing, and the runs that need it.
 
     The exit code is 9 where something is.
@@ -34,9 +38,9 @@ def verify_command(sample: str, seed: int | None, repair: bool, as_json: bool) -
     \b
     Example:
       gml artifacts verify
-      gml artifacts verify --sample 5%
+      gml artifacts verify --remote --sample 5%
     """
-    from gml.tracking.storage.verify import parse_share, verify
+    from gml.tracking.storage.verify import parse_share, verify, verify_remote
 
     share = parse_share(sample)
     reader = open_reader()
@@ -46,7 +50,12 @@ def verify_command(sample: str, seed: int | None, repair: bool, as_json: bool) -
             told.begin("verify", files, total)
             return told.advance
 
-        verdict = verify(reader, share=share, seed=seed, repair=repair, begin=begin)
+        if remote is None:
+            verdict = verify(reader, share=share, seed=seed, repair=repair, begin=begin)
+        else:
+            verdict = verify_remote(
+                reader, remote or None, share=share, seed=seed, repair=repair, begin=begin
+            )
     if as_json:
         emit_json(_verdict_json(verdict))
     else:

@@ -42,7 +42,7 @@ def remote_of(workspace: Workspace, name: str | None = None) -> ArtifactRemote:
     return choose(workspace.artifact_remotes, name, workspace.settings.artifact_remote)
 
 
-def _store(workspace: Workspace, remote: ArtifactRemote) -> BackedStore:
+def backed_store(workspace: Workspace, remote: ArtifactRemote) -> BackedStore:
     """Return the local store with this remote behind it, also one that is not configured."""
     blobs = workspace.blobs
     if isinstance(blobs, BackedStore):
@@ -78,7 +78,7 @@ def push_artifacts(
         CorruptError: something here is damaged and was not sent.
     """
     place = remote_of(workspace, remote)
-    store = _store(workspace, place)
+    store = backed_store(workspace, place)
     jobs = jobs or workspace.settings.artifact_jobs
     done = store.send(digests_of(runs), place, jobs, progress)
     if done.absent:
@@ -114,7 +114,7 @@ def pull_artifacts(
     wanted = list(dict.fromkeys(digests))
     total: Copied | None = None
     for place in places:
-        done = _store(workspace, place).fetch(wanted, place, jobs, progress)
+        done = backed_store(workspace, place).fetch(wanted, place, jobs, progress)
         wanted = done.absent
         if total is not None:
             total.absent = []
@@ -132,7 +132,7 @@ def missing_on_remote(
     """Return what a remote lacks: run id -> paths of artifacts (or `history`)."""
     chosen = list(runs)
     place = remote_of(workspace, remote)
-    there = _store(workspace, place).source(place).has(digests_of(chosen))
+    there = backed_store(workspace, place).source(place).has(digests_of(chosen))
     lacking = {
         run.run_id: sorted(path for digest, (path, _) in blobs_of(run).items() if digest not in there)
         for run in chosen
@@ -181,7 +181,7 @@ class Whereabouts:
 def whereabouts(workspace: Workspace, runs: Iterable[Run], remote: str | None = None) -> Whereabouts:
     """Return which artifacts of runs are here, in a remote, in both or in neither."""
     place = remote_of(workspace, remote)
-    store = _store(workspace, place)
+    store = backed_store(workspace, place)
     chosen = list(runs)
     digests = digests_of(chosen)
     there = store.source(place).has(digests)

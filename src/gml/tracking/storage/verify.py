@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gml.cas.backed import BackedStore
-from gml.cas.erase import files_of_chunks
+from gml.cas.erase import files_of_chunks, files_of_remote_chunks
 from gml.cas.names import Kind, parse_name, stored_name
-from gml.cas.scrub import listed, sample_of, scrub
+from gml.cas.scrub import Damage, listed, sample_of, scrub
+from gml.cas.scrub_remote import RemoteScrub
 from gml.domain.errors import InvalidValueError, StorageError
+from gml.tracking.remotes import backed_store, remote_of
 from gml.tracking.storage.local import local_store
 from gml.tracking.storage.uses import uses
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gml.cas.local import LocalStore
-    from gml.cas.scrub import Damage
     from gml.tracking.reader import Reader
     from gml.tracking.storage.uses import Use
 
@@ -106,6 +107,72 @@ def verify(
             verdict.repaired = sorted({damage.name for damage in damages})
             for name in verdict.repaired:
                 _take_out(store, name)
+    return verdict
+
+
+def verify_remote(
+    reader: Reader,
+    remote: str | None = None,
+    *,
+    share: float = 1.0,
+    seed: int | None = None,
+    repair: bool = False,
+    begin: Callable[[int, int], Callable[[int], object]] | None = None,
+) -> Verdict:
+    """Fetch what a remote has and compare everything with its digest; nothing is kept.
+
+    What was sent there and is there no more counts as damage.
+
+    Args:
+        reader: the runs.
+        remote: name, URL or folder; None for the usual one.
+        share: how much of it to read, a random sample where it is less than 1.
+        seed: for the same sample again.
+        repair: delete there what is damaged, so that a push from a clone that has it sends it again.
+        begin: see `verify`.
+
+    Raises:
+        UsageError: there is no remote, or more than one to choose from.
+        StorageError: the remote refuses or cannot be reached.
+    """
+    place = remote_of(reader.workspace, remote)
+    store = backed_store(reader.workspace, place)
+    source = store.source(place, reader.workspace.settings.artifact_jobs)
+    scrub = RemoteScrub(source)
+    files = sample_of(scrub.files, share, seed)
+    verdict = Verdict(len(files), sum(stored.size for stored in files), len(scrub.files))
+    damages = list(scrub.scrub(files, begin(verdict.files, verdict.size) if begin is not None else None))
+    damages += [
+        Damage(
+            name,
+            None if parse_name(name).kind is Kind.PACK else parse_name(name).digest,
+            "was sent and is gone",
+        )
+        for name in store.catalog.names_on(place.url)
+        if not name.endswith(".idx") and not scrub.has_name(name)
+    ]
+    if not damages:
+        return verdict
+    by_digest: defaultdict[str, list[Use]] = defaultdict(list)
+    for use in uses(reader):
+        by_digest[use.digest].append(use)
+    chunks = files_of_remote_chunks(source)
+    in_packs = {pack: {entry.digest for entry in entries} for pack, entries in source.all_indexes()}
+    for damage in sorted(damages, key=lambda damage: (damage.name, damage.digest or "")):
+        pack = parse_name(damage.name).digest
+        blobs = {damage.digest} if damage.digest is not None else in_packs.get(pack, set())
+        needing = blobs.union(*(chunks.get(blob, set()) for blob in blobs))
+        verdict.damaged.append((damage, [use for one in sorted(needing) for use in by_digest.get(one, [])]))
+    if repair:
+        verdict.repaired = sorted({damage.name for damage in damages if scrub.has_name(damage.name)})
+        for name in verdict.repaired:
+            parsed = parse_name(name)
+            if parsed.kind in {Kind.PACK, Kind.INDEX}:
+                source.remote.delete(stored_name(Kind.INDEX, parsed.digest))
+                source.remote.delete(stored_name(Kind.PACK, parsed.digest))
+            else:
+                source.remote.delete(name)
+        store.catalog.forget_remotes()
     return verdict
 
 
