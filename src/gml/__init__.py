@@ -16,10 +16,16 @@ from typing import TYPE_CHECKING, Any
 from gml._version import __version__
 
 if TYPE_CHECKING:
+    from gml import keras as keras
+    from gml import lightgbm as lightgbm
     from gml import models as models
+    from gml import onnx as onnx
     from gml import pyfunc as pyfunc
+    from gml import pytorch as pytorch
     from gml import registry as registry
     from gml import sklearn as sklearn
+    from gml import transformers as transformers
+    from gml import xgboost as xgboost
     from gml.tracking import data as data
     from gml.tracking import plot as plot
     from gml.tracking.active import ActiveRun as ActiveRun
@@ -93,7 +99,10 @@ _HOMES = (
     }
 )
 
-_MODULES = ("models", "pyfunc", "registry", "sklearn")
+_MODULES = (
+    "keras", "lightgbm", "models", "onnx", "pyfunc", "pytorch", "registry", "sklearn", "tensorflow",
+    "transformers", "xgboost",
+)  # fmt: skip
 
 __all__ = ["__version__", *_HOMES, "data", "load_model", "plot", *_MODULES]  # noqa: PLE0604
 

@@ -114,6 +114,12 @@ class Flavor(Protocol):
 
 _SHIPPED: Final = {
     "sklearn": "gml.models.flavors.sklearn",
+    "xgboost": "gml.models.flavors.xgboost",
+    "lightgbm": "gml.models.flavors.lightgbm",
+    "pytorch": "gml.models.flavors.pytorch",
+    "onnx": "gml.models.flavors.onnx",
+    "keras": "gml.models.flavors.keras",
+    "transformers": "gml.models.flavors.transformers",
     "python_function": "gml.models.flavors.pyfunc",
 }
 GROUP: Final = "gml.flavors"

@@ -89,15 +89,22 @@ class FlavorSuite:
         return LoadOptions(code=self.carries_code)
 
     def same(self, one: Any, other: Any) -> None:
-        import numpy as np
-
         space: dict[str, Any] = {}
         exec(_PLAIN, space)  # noqa: S102 - our own text, which also runs in another process
-        left, right = space["plain"](one), space["plain"](other)
+        self._compare(space["plain"](one), space["plain"](other))
+
+    def _compare(self, left: Any, right: Any) -> None:
+        import numpy as np
+
         if isinstance(left, dict):
             assert sorted(left) == sorted(right)
-            left, right = [left[key] for key in sorted(left)], [right[key] for key in sorted(left)]
-        if np.asarray(left).dtype.kind in "fc":
+            for key in left:
+                self._compare(left[key], right[key])
+        elif isinstance(left, list) and any(isinstance(one, dict) for one in left):
+            assert len(left) == len(right)
+            for mine, other in zip(left, right, strict=True):
+                self._compare(mine, other)
+        elif np.asarray(left).dtype.kind in "fc":
             np.testing.assert_allclose(left, right, rtol=self.tolerance, atol=self.tolerance)
         else:
             assert left == right

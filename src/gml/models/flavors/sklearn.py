@@ -44,14 +44,14 @@ class SklearnFlavor:
             raise InvalidValueError(f"{function!r} is no way to predict", hint=f"use one of {_PREDICTS}")
         name = "model.skops" if fmt == "skops" else "model.pkl"
         vouched = options.get("skops_trusted_types")
-        data = _dump_skops(model, tuple(vouched or ())) if fmt == "skops" else pickles.dump(model, fmt)
+        data = dump_skops(model, tuple(vouched or ())) if fmt == "skops" else pickles.dump(model, fmt)
         (folder / name).write_bytes(data)
         conf = {
             "pickled_model": name,
             "serialization_format": fmt,
             "sklearn_version": version,
             "code": None,
-            "skops_trusted_types": _types_for_mlflow(data, vouched) if fmt == "skops" else None,
+            "skops_trusted_types": types_for_mlflow(data, vouched) if fmt == "skops" else None,
         }
         extra = {"skops": "skops", "cloudpickle": "cloudpickle"}.get(fmt)
         return Saved(
@@ -114,7 +114,16 @@ def load_object(data: bytes, fmt: str, origin: str) -> Any:
     raise CorruptError(f"{origin} is no {fmt} file but {found}")
 
 
-def _dump_skops(model: Any, vouched: tuple[str, ...]) -> bytes:
+def dump_skops(model: Any, vouched: tuple[str, ...]) -> bytes:
+    """Return a model as skops.
+
+    Args:
+        model: the estimator.
+        vouched: types beyond those known to be harmless that it may hold.
+
+    Raises:
+        InvalidValueError: it holds others, or skops cannot write it.
+    """
     io = skops_types.skops_io()
     try:
         data: bytes = io.dumps(model)
@@ -132,7 +141,7 @@ def _dump_skops(model: Any, vouched: tuple[str, ...]) -> bytes:
     return data
 
 
-def _types_for_mlflow(data: bytes, vouched: Any) -> list[str] | None:
+def types_for_mlflow(data: bytes, vouched: Any) -> list[str] | None:
     """Return the types beyond skops's own list, which MLflow reads from the model itself."""
     found = [*skops_types.skops_io().get_untrusted_types(data=data)]
     return sorted({*found, *(vouched or ())}) or None

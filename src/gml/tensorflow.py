@@ -1,0 +1,7 @@
+"""Models of TensorFlow's Keras: the functions of `gml.keras`, under the name that MLflow has for them."""
+
+from __future__ import annotations
+
+from gml.keras import load_model, log_model, save_model
+
+__all__ = ["load_model", "log_model", "save_model"]
