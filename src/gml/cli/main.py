@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "log": ("log", "Run a command as a tracked run."),
     "run": ("run", "Run a project: a folder or git repository with an MLproject file."),
     "sweep": ("sweep", "Run a command many times with other values and find the best."),
+    "queue": ("queue", "Let commands wait for their turn on this machine."),
     "rerun": ("rerun", "Run a recorded run again and say whether it came out the same."),
     "env": ("env", "Show or restore the environment of a run."),
     "ls": ("ls", "List runs."),
