@@ -2,7 +2,7 @@
 PYTHON ?= python
 COMPAT_VENV ?= .venv-compat
 
-.PHONY: help setup test test-heavy compat compat bench lint format types imports docs ci
+.PHONY: help setup test test-heavy compat bench lint format types imports docs ci
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 14
@@ -18,18 +18,11 @@ test-heavy:  ## Run the tests that are slow or need large packages, and those wi
 	$(PYTHON) -m pytest -m heavy
 	HYPOTHESIS_PROFILE=thorough $(PYTHON) -m pytest -m "not heavy" tests/capture tests/domain tests/git tests/index tests/ledger
 
-compat:  ## Compare filters and orders with MLflow's own store, in an environment of its own (COMPAT_VENV)
+compat:  ## Run MLflow's client, server and store beside ours, in an environment of their own (COMPAT_VENV)
 	$(PYTHON) -m venv $(COMPAT_VENV)
 	$(COMPAT_VENV)/bin/python -m pip install -q --upgrade "pip>=25.1"
 	$(COMPAT_VENV)/bin/python -m pip install -q "mlflow>=3,<4" -e . --group test
-	$(COMPAT_VENV)/bin/python -m pytest -n 0 -m heavy tests/compat_mlflow
-
-COMPAT ?= .venv-compat
-compat:  ## Run MLflow's client and server against ours, in an environment of their own
-	python3 -m venv $(COMPAT)
-	$(COMPAT)/bin/pip install -q --upgrade "pip>=25.1"
-	$(COMPAT)/bin/pip install -q -e . "mlflow==3.17.2" scikit-learn pytest pytest-timeout pytest-xdist hypothesis psutil
-	$(COMPAT)/bin/python -m pytest -m compat -n 0 -W default tests/compat
+	$(COMPAT_VENV)/bin/python -m pytest -n 0 -m "heavy or compat" -W default tests/compat_mlflow tests/compat
 
 bench:  ## Measure, beside MLflow where it is installed (ten minutes)
 	$(PYTHON) benchmarks/run.py

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gml.cli.export_mlflow import mlflow_command
 from gml.cli.main import COMMANDS, cli
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         if command is None:
             raise LookupError(name)
         yield f"gml {name}", command
+        if name == "export":
+            yield "gml export mlflow", mlflow_command
         if isinstance(command, click.Group):
             yield from _below(f"gml {name}", command)
 

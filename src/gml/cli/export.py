@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
@@ -31,7 +31,21 @@ _BY_SUFFIX: Final = {
 }  # fmt: skip
 
 
-@click.command("export")
+class _Export(click.Command):
+    """Rows of a table, unless the first word names another tool."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Hand over to `gml export mlflow`."""
+        if args and args[0] == "mlflow":
+            from gml.cli.export_mlflow import mlflow_command
+
+            return mlflow_command.make_context(f"{info_name} mlflow", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command("export", cls=_Export)
 @click.argument("query", required=False, default="")
 @click.option(
     "--format", "form", type=click.Choice(["csv", "json", "jsonl", "parquet"]),
@@ -48,7 +62,7 @@ def export_command(
     """Write the runs that match QUERY, newest first, one row a run.
 
     Columns are run_id, name, experiment and so on, then params.KEY, metrics.KEY and tags.KEY. A file
-    appears when it is whole. Parquet needs pyarrow.
+    appears when it is whole. Parquet needs pyarrow. `gml export mlflow` writes what MLflow reads.
 
     \b
     Example:
@@ -67,16 +81,16 @@ def export_command(
         export.require_parquet()
     reader = open_reader()
     names = {e.experiment_id: e.name for e in reader.experiments()}
-    entries = _entries(reader, query, experiment_ids(reader, experiments))
+    entries = matching(reader, query, experiment_ids(reader, experiments))
     if query.strip():
         tell(missing_keys(reader, parse(query).fields()))
     with _output(output) as out:
         if history:
-            runs = _runs(reader, entries)
+            runs = read_runs(reader, entries)
             count = export.write_points(out, form, export.point_rows(runs, reader.history))
         else:
             columns = {} if form in {"json", "jsonl"} else _keys(reader, entries).columns()
-            rows = (export.run_row(run, names) for run in _runs(reader, entries))
+            rows = (export.run_row(run, names) for run in read_runs(reader, entries))
             count = export.write_runs(out, form, rows, columns)
     if output is not None:
         what = "points" if history else "runs"
@@ -84,7 +98,7 @@ def export_command(
     report_damage(reader)
 
 
-def _entries(reader: Reader, query: str, experiments: set[str] | None) -> list[RunEntry]:
+def matching(reader: Reader, query: str, experiments: set[str] | None) -> list[RunEntry]:
     """Return where the runs are, not the runs: those of a large repository do not fit into memory."""
     from gml.index.query import matches, parse
     from gml.index.store.compile import NotCompilableError
@@ -101,7 +115,7 @@ def _entries(reader: Reader, query: str, experiments: set[str] | None) -> list[R
     reader.damaged += reader.index.damaged()
     names = {e.experiment_id: e.name for e in reader.experiments()}
     live = []
-    for run in _runs(reader, [RunEntry(run_id, None, None) for run_id in reader.live]):
+    for run in read_runs(reader, [RunEntry(run_id, None, None) for run_id in reader.live]):
         name = names.get(run.experiment_id)
         if run.lifecycle_stage != ACTIVE or (
             experiments is not None and run.experiment_id not in experiments
@@ -119,14 +133,15 @@ def _keys(reader: Reader, entries: list[RunEntry]) -> Keys:
     from gml.index.export import Keys
 
     params, metrics, tags = map(set, reader.index.keys_of([entry.run_id for entry in entries]))
-    for run in _runs(reader, [entry for entry in entries if entry.run_id in reader.live]):
+    for run in read_runs(reader, [entry for entry in entries if entry.run_id in reader.live]):
         params |= run.params.keys()
         metrics |= run.metrics.keys()
         tags |= mlflow_tags(run).keys()
     return Keys(sorted(params), sorted(metrics), sorted(tags))
 
 
-def _runs(reader: Reader, entries: list[RunEntry]) -> Iterator[Run]:
+def read_runs(reader: Reader, entries: list[RunEntry]) -> Iterator[Run]:
+    """Yield the runs of entries; damaged ones are collected in the reader."""
     for entry in entries:
         try:
             run = reader.run(entry.run_id) if entry.record is None else reader.view.load(entry)

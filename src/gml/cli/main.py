@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "trust": ("trust", "Show or pin the first policy that is trusted."),
     "models": ("models", "Look at models, predict with them, serve them."),
     "sql": ("sql", "Ask in SQL, read-only, over runs, params, metrics and the rest."),
+    "import": ("imports", "Bring runs of MLflow and other tools in."),
     "export": ("export", "Write runs or metric points as CSV, JSON or Parquet."),
     "clone": ("clone", "Clone a repository with its runs, or only the runs."),
     "push": ("sync", "Bring runs, code and registry to a remote."),

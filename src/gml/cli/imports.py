@@ -1,0 +1,146 @@
+"""`gml import`: runs of other tools."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from gml.cli.common import json_option, open_workspace, recover
+from gml.cli.output import emit_json, size
+
+if TYPE_CHECKING:
+    from gml.compat.importing import Report
+
+experiment_option = click.option(
+    "-x", "--experiment", "experiments", multiple=True, metavar="NAME|ID", help="Only this experiment."
+)
+since_option = click.option(
+    "--since", metavar="TIME", help="Only runs that ended since then or go on: 2026-01-31, 30d."
+)
+
+
+@click.group("import")
+def import_command() -> None:
+    """Bring runs of other tools into the ledger.
+
+    \b
+    Example:
+      gml import mlflow ./mlruns
+    """
+
+
+@import_command.command("mlflow")
+@click.argument("source")
+@experiment_option
+@since_option
+@click.option("--no-files", is_flag=True, help="Leave artifacts where they are.")
+@click.option("--no-models", is_flag=True, help="Leave the model registry out.")
+@json_option
+def mlflow_command(
+    source: str,
+    experiments: tuple[str, ...],
+    since: str | None,
+    no_files: bool,
+    no_models: bool,
+    as_json: bool,
+) -> None:
+    """Bring everything of an MLflow store: runs, artifacts, logged models and the registry.
+
+    SOURCE is an `mlruns` folder, a database of SQLite, or the URL of a server (MLFLOW_TRACKING_TOKEN, or
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD). MLflow is not needed. Ids, times and users stay.
+    The same command again takes in what is new; one that was interrupted goes on.
+
+    \b
+    Example:
+      gml import mlflow ./mlruns
+      gml import mlflow sqlite:///mlflow.db -x churn --since 30d
+      gml import mlflow https://mlflow.example.org
+    """
+    from gml.compat.sources import import_mlflow, moment, open_mlflow
+
+    start = None if since is None else moment(since)
+    workspace = open_workspace()
+    recover(workspace)
+    opened = open_mlflow(source, workspace.environ)
+    with_progress = _Progress()
+    report = import_mlflow(
+        workspace,
+        opened,
+        experiments,
+        start,
+        files=not no_files,
+        models=not no_models,
+        progress=with_progress,
+    )
+    with_progress.end()
+    show(report, as_json=as_json)
+
+
+class _Progress:
+    """The number of runs so far: on a terminal all the time, in a log every ten seconds."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._every = 0.2 if self._terminal else 10.0
+        self._next = time.monotonic() + self._every
+        self._shown = False
+
+    def __call__(self, count: int) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._every
+            self._shown = True
+            click.echo(
+                f"\rgml: {count} runs" if self._terminal else f"gml: {count} runs",
+                err=True,
+                nl=not self._terminal,
+            )
+
+    def end(self) -> None:
+        if self._shown and self._terminal:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """Say what an import did, and what had no home."""
+    counts = report.counts
+    if as_json:
+        emit_json(
+            {
+                "source": report.source,
+                **{key: getattr(counts, key) for key in counts.__slots__},
+                "commits": report.commits,
+                "notes": report.notes,
+                "lost": report.lost,
+            }
+        )
+        return
+    lines: list[tuple[str, str]] = [("from", report.source)]
+    seen = [(counts.new, "new"), (counts.changed, "changed"), (counts.unchanged, "here already")]
+    seen += [(counts.kept, "written by others, left alone")]
+    lines.append(("runs", ", ".join(f"{n} {what}" for n, what in seen if n) or "none"))
+    for what, count in (
+        ("experiments", counts.experiments),
+        ("points", counts.points),
+        ("models", counts.models),
+    ):
+        if count:
+            lines.append((what, str(count)))
+    if counts.files:
+        lines.append(("files", f"{counts.files} ({size(counts.size)})"))
+    registered = [
+        (counts.versions, "version" if counts.versions == 1 else "versions"),
+        (counts.stages, "stage" if counts.stages == 1 else "stages"),
+        (counts.aliases, "alias" if counts.aliases == 1 else "aliases"),
+    ]
+    if any(n for n, _ in registered):
+        lines.append(("registry", ", ".join(f"{n} {what}" for n, what in registered if n)))
+    for name, text in lines:
+        click.echo(f"{name:<12}{text}")
+    for line in report.notes:
+        click.echo(f"gml: {line}", err=True)
+    for line in report.lost:
+        click.echo(f"gml: no home for {line}", err=True)
