@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hostile_pages import HOSTILE
 
+from gml.ui.site.build import build
+from gml.ui.site.report import report
+
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
@@ -21,6 +24,8 @@ for step, line in enumerate(sys.stdin):
     gml.log_metric("loss", float(line), step=step)
     print("step", step, flush=True)
 """
+INKED = """() => { const c = document.querySelector('.chart[data-key=loss] canvas');
+    return c?.width > 100 && c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0); }"""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -63,12 +68,20 @@ def page(chromium, server):
     page = chromium.new_context(viewport={"width": 1200, "height": 800}).new_page()
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda told: (
+            page.complaints.append(told.text)
+            if "Content Security Policy" in told.text and "/raw/" not in told.location["url"]
+            else None
+        ),
+    )
     page.on("dialog", lambda dialog: (page.complaints.append(dialog.message), dialog.dismiss()))
     page.on(
         "request",
         lambda r: (
             page.complaints.append(r.url)
-            if "127.0.0.1" not in r.url and not r.url.startswith("data:")
+            if "127.0.0.1" not in r.url and not r.url.startswith(("data:", "file:"))
             else None
         ),
     )
@@ -201,6 +214,42 @@ def test_the_query_completes_and_a_phone_and_the_dark_are_served(page):
         wide = page.evaluate("() => document.documentElement.scrollWidth")
         assert wide <= 375, (address, wide)
     page.set_viewport_size({"width": 1200, "height": 800})
+    assert page.complaints == []
+
+
+def test_pages_without_a_server_are_drawn_from_files(page, runs_repo, run_ids, tmp_path):
+    build(runs_repo.workspace(), tmp_path / "a b" / "public")
+    top = (tmp_path / "a b" / "public").as_uri()
+    page.goto(f"{top}/index.html")
+    page.click("button:has-text('loss')")
+    assert page.get_attribute("th[data-column='metrics.loss']", "aria-sort") == "descending"
+    assert ids(page)[0] in (run_ids["m-0.1-2"], run_ids["m-0.1-3"])
+    page.keyboard.press("Control+k")
+    page.fill("#palette-input", "m-0.8-3")
+    page.wait_for_selector("#palette-list li")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/runs/*.html")
+    page.wait_for_function(INKED)
+    page.goto(f"{top}/experiments.html")
+    page.click("text=churn")
+    page.check("#runs input[value] >> nth=1")
+    page.check("#runs input[value] >> nth=2")
+    page.keyboard.press("c")
+    page.wait_for_url("**/compare.html?runs=*")
+    page.wait_for_function(INKED)
+    assert "Compare 2 runs" in page.text_content("h1")
+    assert "0.8" in page.text_content("#tables")
+    hostile = run_ids[HOSTILE[0]]
+    for path in (f"runs/{hostile}.html", f"compare.html?runs={','.join(run_ids.values())}"):
+        page.goto(f"{top}/{path}")
+        page.wait_for_function(INKED)
+        assert page.evaluate("() => window.pwned") is None
+    for wanted in ([hostile], ["m-0.1-2", hostile]):
+        file = tmp_path / "report.html"
+        file.write_bytes(report(runs_repo.workspace(), wanted))
+        page.goto(file.as_uri())
+        page.wait_for_function(INKED)
+        assert page.evaluate("() => window.pwned") is None
     assert page.complaints == []
 
 

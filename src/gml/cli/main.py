@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "ls": ("ls", "List runs."),
     "show": ("show", "Show everything about a run."),
     "ui": ("ui", "Look at the runs in a browser."),
+    "site": ("site", "Write the pages as files, for Pages, a share or a mail."),
     "diff": ("diff", "Compare two runs."),
     "history": ("history", "Show a metric along the history of the code."),
     "bisect": ("bisect", "Find the commit that broke a metric."),

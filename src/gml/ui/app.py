@@ -25,6 +25,7 @@ from gml.domain.errors import GmlError, NotFoundError
 from gml.tracking.contents import artifact, open_artifact
 from gml.ui import live
 from gml.ui.access import COOKIE, LOGIN, Guarded, Sessions
+from gml.ui.links import PAGES, Links
 from gml.ui.pages import artifact as artifact_page
 from gml.ui.pages import compare as compare_page
 from gml.ui.pages import curves as curves_page
@@ -50,6 +51,7 @@ USED: Final = (
     "This link was used already, or is not of this server. Press Enter where `gml ui` runs for a new one."
 )
 CHUNK: Final = 1 << 20
+HERE: Final = {f"{key}.html": key for key in PAGES}
 STATUS: Final = {2: 400, 4: 404, 5: 409, 7: 400, 8: 503, 9: 500, 10: 503}
 
 
@@ -59,11 +61,13 @@ class Pages:
     Args:
         source: where runs come from.
         sessions: who may log in; None where something in front has checked.
+        prefix: path below which the pages are, as browsers see it.
     """
 
-    def __init__(self, source: Source, sessions: Sessions | None) -> None:
+    def __init__(self, source: Source, sessions: Sessions | None, prefix: str = "") -> None:
         self.source = source
         self.sessions = sessions
+        self.to = Links(prefix)
         root = source.workspace.store.location
         self.title = (root.worktree or root.common_dir).name.removesuffix(".git") or "gml"
 
@@ -106,13 +110,13 @@ class Pages:
 
     def _wrong(self, request: Request, error: GmlError) -> Response:
         status = STATUS.get(error.exit_code, 500)
-        if request.url.path.startswith("/data/"):
+        if request.scope["path"].startswith("/data/"):
             return JSONResponse({"error": str(error)}, status)
-        return self._html("error.html", request, status, message=str(error), status=status)
+        return self._html("error.html", status, message=str(error), status=status)
 
-    def _html(self, template: str, request: Request, code: int = 200, **values: Any) -> HTMLResponse:
-        here = request.url.path
-        page = render(template, repository=self.title, here=here, **values)
+    def _html(self, template: str, code: int = 200, **values: Any) -> HTMLResponse:
+        here = HERE.get(template, "")
+        page = render(template, self.to, repository=self.title, here=here, **values)
         return HTMLResponse(page, code, headers={"cache-control": "no-store"})
 
     # --- pages --------------------------------------------------------------------------------
@@ -120,19 +124,19 @@ class Pages:
     async def login(self, request: Request) -> Response:
         """Exchange the code of the one-time link for a cookie."""
         if self.sessions is None:
-            return RedirectResponse("/")
+            return RedirectResponse(self.to.root)
         cookie = self.sessions.redeem(request.query_params.get("code", ""))
         if cookie is None:
             return PlainTextResponse(USED, 401, headers={"cache-control": "no-store"})
-        answer = RedirectResponse("/", 303, headers={"cache-control": "no-store"})
+        answer = RedirectResponse(self.to.root, 303, headers={"cache-control": "no-store"})
         answer.set_cookie(COOKIE, cookie, httponly=True, samesite="strict", path="/")
         return answer
 
     def runs(self, reader: Reader, request: Request) -> Response:
         """Return the table of runs."""
         wanted = runs_page.Wanted.of(request.query_params)
-        table = runs_page.table(reader, wanted)
-        return self._html("runs.html", request, 400 if table.error else 200, table=table, wanted=wanted)
+        table = runs_page.table(reader, wanted, self.to)
+        return self._html("runs.html", 400 if table.error else 200, table=table, wanted=wanted)
 
     def csv(self, reader: Reader, request: Request) -> Response:
         """Return the table as CSV."""
@@ -144,14 +148,14 @@ class Pages:
         """Return the page of a run."""
         found = run_or_404(reader, request.path_params["run_id"])
         if found.run_id != request.path_params["run_id"]:
-            return RedirectResponse(f"/runs/{quote(found.run_id)}")
-        return self._html("run.html", request, page=run_page.page(reader, found))
+            return RedirectResponse(self.to.run(found.run_id))
+        return self._html("run.html", page=run_page.page(reader, found))
 
     def file(self, reader: Reader, request: Request) -> Response:
         """Return the page of a file."""
         found = run_or_404(reader, request.path_params["run_id"])
         shown = artifact_page.preview(reader, found, request.path_params["path"])
-        return self._html("file.html", request, run=found, file=shown)
+        return self._html("file.html", run=found, file=shown)
 
     def raw(self, reader: Reader, request: Request) -> Response:
         """Return the bytes of a file; what may hold script is sandboxed, what is unknown is an attachment."""
@@ -181,7 +185,7 @@ class Pages:
         given = request.query_params
         ids = _ids(request)
         pair = (given["a"], given["b"]) if "a" in given and "b" in given else None
-        return self._html("compare.html", request, page=compare_page.comparison(reader, ids, pair))
+        return self._html("compare.html", page=compare_page.comparison(reader, ids, self.to, pair))
 
     def history(self, reader: Reader, request: Request) -> Response:
         """Return a metric along the code."""
@@ -189,33 +193,33 @@ class Pages:
         page = others.along_the_code(
             reader, given.get("metric", ""), given.get("branch", ""), given.getlist("x")
         )
-        return self._html("history.html", request, page=page)
+        return self._html("history.html", page=page)
 
-    def experiments(self, reader: Reader, request: Request) -> Response:
+    def experiments(self, reader: Reader, request: Request) -> Response:  # noqa: ARG002
         """Return the experiments."""
-        return self._html("experiments.html", request, rows=others.experiments(reader))
+        return self._html("experiments.html", rows=others.experiments(reader))
 
-    def registry(self, reader: Reader, request: Request) -> Response:
+    def registry(self, reader: Reader, request: Request) -> Response:  # noqa: ARG002
         """Return all models and what is proposed."""
         found = registry_page.board(registry_page.open_registry(reader.workspace))
-        return self._html("registry.html", request, page=found)
+        return self._html("registry.html", page=found)
 
     def model(self, reader: Reader, request: Request) -> Response:
         """Return one model."""
         registry = registry_page.open_registry(reader.workspace)
         found = registry_page.model_page(registry, request.path_params["model"])
-        return self._html("model.html", request, page=found)
+        return self._html("model.html", page=found)
 
     def version(self, reader: Reader, request: Request) -> Response:
         """Return one version beside the champion."""
         registry = registry_page.open_registry(reader.workspace)
         given = request.path_params
         found = registry_page.version_page(registry, given["model"], given["number"])
-        return self._html("version.html", request, page=found)
+        return self._html("version.html", page=found)
 
     def help(self, reader: Reader, request: Request) -> Response:  # noqa: ARG002
         """Return keys and query language."""
-        return self._html("help.html", request)
+        return self._html("help.html")
 
     # --- data ---------------------------------------------------------------------------------
 
@@ -235,7 +239,7 @@ class Pages:
 
     def search(self, reader: Reader, request: Request) -> Response:
         """Return what a few typed letters may mean."""
-        return _json({"found": others.search(reader, request.query_params.get("q", "")[:200])})
+        return _json({"found": others.search(reader, request.query_params.get("q", "")[:200], self.to)})
 
     async def live(self, request: Request) -> Response:
         """Return a stream of what running trainings log."""

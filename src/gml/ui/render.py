@@ -15,6 +15,8 @@ from gml.ui.pages.runs import next_sort
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from gml.ui.links import Links
+
 COLOURS: Final = 10
 
 
@@ -43,7 +45,7 @@ def environment() -> Environment:
         "number": number,
         "line": line,
         "iso": iso,
-        "ago": ago,
+        "day": day,
         "quote": shlex.quote,
         "colour": lambda at: f"c{at % COLOURS}",
     }
@@ -51,9 +53,15 @@ def environment() -> Environment:
     return templates
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a page."""
-    return environment().get_template(template).render(**values)
+def render(template: str, to: Links, **values: Any) -> str:
+    """Return a page.
+
+    Args:
+        template: name of the file.
+        to: where the other pages are.
+        values: what the template shows.
+    """
+    return environment().get_template(template).render(to=to, **values)
 
 
 def iso(ms: int | None) -> str:
@@ -66,15 +74,11 @@ def iso(ms: int | None) -> str:
         return ""
 
 
-def ago(ms: int, now: float | None = None) -> str:
-    """Return how long ago something was, as people say it.
+def day(ms: int | None) -> str:
+    """Return a time as it is read; with scripts the pages say how long ago it was.
 
     Example:
-        >>> ago(0, now=7_300_000)
-        '2h ago'
+        >>> day(0)
+        '1970-01-01 00:00'
     """
-    seconds = max(0.0, ((time.time() * 1000 if now is None else now) - ms) / 1000)
-    for unit, name in ((86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{int(seconds // unit)}{name} ago"
-    return f"{int(seconds)}s ago"
+    return iso(ms)[:16].replace("T", " ")

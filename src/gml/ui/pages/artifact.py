@@ -42,8 +42,14 @@ class Preview:
     cut: bool = False
 
 
-def preview(reader: Reader, run: Run, path: str) -> Preview:
+def preview(reader: Reader, run: Run, path: str, *, frames: bool = True) -> Preview:
     """Return what can be shown of a file.
+
+    Args:
+        reader: where the run was read.
+        run: the run.
+        path: of the file.
+        frames: whether HTML can be shown in a frame of its own; otherwise its source is.
 
     Raises:
         NotFoundError: the run has no such file, or its bytes are not here.
@@ -51,6 +57,8 @@ def preview(reader: Reader, run: Run, path: str) -> Preview:
     """
     facts = artifact(run, path)
     out = Preview(path, kind_of(path, facts), facts.size, facts.sha256)
+    if out.kind == "html" and not frames:
+        out.kind = "text"
     if out.kind not in {"text", "json", "table"}:
         return out
     with open_artifact(reader, run, path) as file:

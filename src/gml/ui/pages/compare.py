@@ -11,7 +11,7 @@ from gml.tracking.report.patch import split
 from gml.tracking.report.sections import Report
 from gml.tracking.report.text import shown
 from gml.ui.pages.curves import keys_of
-from gml.ui.pages.run import kind_of
+from gml.ui.pages.run import kind_of, natural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gml.domain.run import Run
     from gml.tracking.reader import Reader
     from gml.tracking.report.patch import FileDiff
+    from gml.ui.links import Links
 
 MOST: Final = 200
 TABLE_RUNS: Final = 24
@@ -42,7 +43,9 @@ class Comparison:
     problems: list[str] = field(default_factory=list)
 
 
-def comparison(reader: Reader, ids: Sequence[str], pair: tuple[str, str] | None = None) -> Comparison:
+def comparison(
+    reader: Reader, ids: Sequence[str], to: Links, pair: tuple[str, str] | None = None
+) -> Comparison:
     """Return the page for some runs, and the code of two of them.
 
     Raises:
@@ -50,15 +53,12 @@ def comparison(reader: Reader, ids: Sequence[str], pair: tuple[str, str] | None 
         NotFoundError: one of them does not exist.
     """
     wanted = list(dict.fromkeys(ids))
-    if not wanted:
-        raise UsageError("no runs are chosen", hint="tick some in the table of runs and press Compare")
-    if len(wanted) > MOST:
-        raise UsageError(f"{len(wanted)} runs are chosen, at most {MOST} are compared at once")
+    check(wanted)
     runs = [reader.resolve(run_id) for run_id in wanted]
     out = Comparison(runs, curve_keys=keys_of(runs))
     _tables(reader, runs[:TABLE_RUNS], out)
     out.images = _images(runs[:TABLE_RUNS])
-    out.values = values(runs)
+    out.values = values(runs, to)
     chosen = pair or ((runs[0].run_id, runs[1].run_id) if len(runs) > 1 else None)
     if chosen is not None:
         by_id = {run.run_id: run for run in runs}
@@ -70,6 +70,14 @@ def comparison(reader: Reader, ids: Sequence[str], pair: tuple[str, str] | None 
         else:
             _code(found, out)
     return out
+
+
+def check(ids: Sequence[str]) -> None:
+    """Raise UsageError where there are no runs to compare, or too many."""
+    if not ids:
+        raise UsageError("no runs are chosen", hint="tick some in the table of runs and press Compare")
+    if len(ids) > MOST:
+        raise UsageError(f"{len(ids)} runs are chosen, at most {MOST} are compared at once")
 
 
 def _code(found: dict[str, Any], out: Comparison) -> None:
@@ -96,25 +104,24 @@ def _tables(reader: Reader, runs: Sequence[Run], out: Comparison) -> None:
 
 
 def _images(runs: Sequence[Run]) -> list[tuple[str, list[bool]]]:
-    names = sorted(
-        {path for run in runs for path, facts in run.artifacts.items() if kind_of(path, facts) == "image"}
-    )
+    found = {path for run in runs for path, facts in run.artifacts.items() if kind_of(path, facts) == "image"}
+    names = sorted(found, key=natural)
     return [(name, [name in run.artifacts for run in runs]) for name in names[:50]]
 
 
-def values(runs: Sequence[Run]) -> dict[str, Any]:
+def values(runs: Sequence[Run], to: Links) -> dict[str, Any]:
     """Return params and last metrics for parallel coordinates, scatter and box plots.
 
     Returns:
-        `runs` (id and name), `params` {key: text or None a run} and `metrics` {key: number or None a run}
-        of the keys that differ.
+        `runs` (id, name and address), `params` {key: text or None a run} and `metrics` {key: number or None a
+        run} of the keys that differ.
     """
     import math
 
     params = sorted({key for run in runs for key in run.params})
     metrics = sorted({key for run in runs for key in run.metrics})
     out: dict[str, Any] = {
-        "runs": [{"id": run.run_id, "name": run.name} for run in runs],
+        "runs": [{"id": r.run_id, "name": r.name, "to": to.run(r.run_id)} for r in runs],
         "params": {},
         "metrics": {},
     }

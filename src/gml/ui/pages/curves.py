@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from gml.domain.errors import GmlError
 from gml.tracking.report.curves import curve_keys, load, thin
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gml.tracking.reader import Reader
 
 POINTS: Final = 1_000
+FEW: Final = 200
 MAX_KEYS: Final = 60
 
 
@@ -49,6 +51,39 @@ def curves(
         for key, columns in load(reader, run, keys).items():
             out[key][run.run_id] = curve(columns, points)
     return out
+
+
+def brief(
+    reader: Reader, run: Run, keys: Collection[str], problems: list[str], points: int = FEW
+) -> dict[str, Any]:
+    """Return what pages without a server know of a run: name, start, params, last metrics and curves.
+
+    Args:
+        reader: where the run was read.
+        run: the run.
+        keys: metrics to draw.
+        problems: gets what could not be read.
+        points: of each curve; values have six digits, which is more than a screen shows.
+    """
+    drawn: dict[str, Any] = {}
+    try:
+        found = load(reader, run, list(keys)[:MAX_KEYS])
+    except GmlError as error:
+        problems.append(str(error))
+    else:
+        for key, columns in found.items():
+            one = curve(columns, points)
+            one["value"] = [None if value is None else float(f"{value:.6g}") for value in one["value"]]
+            one["time"] = [time - run.start_time for time in one["time"]]
+            drawn[key] = one
+    last = {key: summary.last for key, summary in run.metrics.items()}
+    return {
+        "name": run.name,
+        "start": run.start_time,
+        "params": {key: value[:200] for key, value in sorted(run.params.items())},
+        "metrics": {key: value if math.isfinite(value) else None for key, value in sorted(last.items())},
+        "curves": drawn,
+    }
 
 
 def spark(values: Sequence[float | None], width: int = 120, height: int = 24) -> str:

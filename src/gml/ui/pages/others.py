@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gml.domain.experiment import Experiment
     from gml.tracking.code.history import History
     from gml.tracking.reader import Reader
+    from gml.ui.links import Links
 
 
 def experiments(reader: Reader) -> list[tuple[Experiment, int]]:
@@ -80,27 +81,21 @@ def known_metrics(reader: Reader) -> list[str]:
     return sorted(keys, key=lambda key: (key.startswith("system/"), key in system and "/" in key, key))
 
 
-def search(reader: Reader, text: str, limit: int = 12) -> list[dict[str, Any]]:
+def search(reader: Reader, text: str, to: Links, limit: int = 12) -> list[dict[str, Any]]:
     """Return what a few typed letters may mean: runs by id or name, experiments, pages."""
     wanted = text.strip().lower()
-    pages = [
-        ("Runs", "/"),
-        ("Experiments", "/experiments"),
-        ("History", "/history"),
-        ("Registry", "/registry"),
-        ("Help", "/help"),
-    ]
     out = [
-        {"kind": "page", "title": name, "note": "", "to": to} for name, to in pages if wanted in name.lower()
+        {"kind": "page", "title": name, "note": "", "to": address}
+        for _, address, name in to.pages()
+        if wanted in name.lower()
     ]
     if not wanted:
         return out
     for experiment, count in experiments(reader):
         if wanted in experiment.name.lower():
-            from urllib.parse import urlencode
-
-            to = f"/?{urlencode({'x': experiment.name})}"
-            out.append({"kind": "experiment", "title": experiment.name, "note": f"{count} runs", "to": to})
+            address = to.experiment(experiment.experiment_id, experiment.name)
+            told = {"kind": "experiment", "title": experiment.name, "note": f"{count} runs", "to": address}
+            out.append(told)
     from itertools import islice
 
     for run in islice(reader.runs(), 2_000):
@@ -110,7 +105,7 @@ def search(reader: Reader, text: str, limit: int = 12) -> list[dict[str, Any]]:
                     "kind": "run",
                     "title": run.name,
                     "note": f"{run.run_id[-8:]} {run.status}",
-                    "to": f"/runs/{run.run_id}",
+                    "to": to.run(run.run_id),
                 }
             )
             if len(out) >= limit:

@@ -157,7 +157,7 @@ def _votes(told: Proposed, accepted: Accepted) -> None:
 
 def _known(view: View, name: str) -> str:
     if name not in view.models():
-        raise NotFoundError(f"no model is named {name!r}", hint="/registry lists them")
+        raise NotFoundError(f"no model is named {name!r}", hint="the page Registry lists them")
     return view.key(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -85,7 +86,7 @@ def page(reader: Reader, run: Run) -> Page:
             out.problems.append(str(error))
     out.artifacts = [
         {"path": path, "size": facts.size, "sha256": facts.sha256, "kind": kind_of(path, facts)}
-        for path, facts in sorted(run.artifacts.items())
+        for path, facts in sorted(run.artifacts.items(), key=lambda item: natural(item[0]))
     ]
     argv = [str(word) for word in run.source.get("argv", ())]
     out.rerun = f"gml rerun {run.run_id}" if argv else ""
@@ -198,6 +199,17 @@ def _lineage(reader: Reader, run: Run, out: Page) -> None:
     if run.parent_run_id:
         out.parent = reader.run(run.parent_run_id)
     out.children = reader.children(run.run_id)
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Return what sorts numbers in names by their size.
+
+    Example:
+        >>> sorted(["step_10.png", "step_9.png"], key=natural)
+        ['step_9.png', 'step_10.png']
+    """
+    parts = re.split(r"(\d+)", text)
+    return [(int(part[:30]), part) if part.isdecimal() else (-1, part) for part in parts]
 
 
 def kind_of(path: str, facts: Artifact) -> str:

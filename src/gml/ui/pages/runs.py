@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 from gml.domain.ids import short_id
 from gml.domain.run import ACTIVE, DELETED
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from gml.domain.run import Run
     from gml.tracking.reader import Reader
+    from gml.ui.links import Links
 
 SIZES: Final = (50, 100, 200)
 MAX_COLUMNS: Final = 60
@@ -77,8 +77,8 @@ class Wanted:
             size=int(size) if size.isdecimal() and int(size) in SIZES else SIZES[0],
         )
 
-    def address(self, **changes: Any) -> str:
-        """Return the address of this view with some parts changed."""
+    def pairs(self, **changes: Any) -> list[tuple[str, str]]:
+        """Return what the address of this view says, with some parts changed."""
         new = replace(self, **changes)
         pairs = [("q", new.query), *(("x", name) for name in new.experiments), ("sort", new.sort)]
         pairs += [("cols", ",".join(new.columns)), ("all", "1" if new.constants else "")]
@@ -87,8 +87,7 @@ class Wanted:
             ("page", str(new.page) if new.page else ""),
             ("size", "" if new.size == SIZES[0] else str(new.size)),
         ]
-        text = urlencode([(name, value) for name, value in pairs if value])
-        return f"/?{text}" if text else "/"
+        return [(name, value) for name, value in pairs if value]
 
 
 @dataclass
@@ -125,6 +124,10 @@ class Table:
     experiments: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    title: str = ""
+    first: int = 0
+    newer: str = ""
+    older: str = ""
 
     @property
     def rows(self) -> list[Row]:
@@ -132,7 +135,7 @@ class Table:
         return [row for _, rows in self.groups for row in rows]
 
 
-def table(reader: Reader, wanted: Wanted) -> Table:
+def table(reader: Reader, wanted: Wanted, to: Links) -> Table:
     """Return the table for an address; a wrong query is told on the page."""
     names = experiment_names(reader)
     out = Table(wanted, experiments=sorted(names.values()))
@@ -155,13 +158,34 @@ def table(reader: Reader, wanted: Wanted) -> Table:
         runs = []
     if not wanted.query.strip() and not out.error:
         out.total = _count(reader, ids if wanted.experiments else None, stages)
-    keys = _keys(runs, wanted)
-    rows = [_row(run, names, keys) for run in runs]
-    out.columns = _columns(keys, wanted, rows)
-    out.groups = _grouped(rows, wanted.group)
+    _fill(out, runs, names)
     out.keys = _known_keys(reader, runs)
     out.damaged = [str(error) for error in reader.damaged[:5]]
+    out.first = wanted.page * wanted.size
+    if wanted.page:
+        out.newer = to.view(wanted, page=wanted.page - 1)
+    if out.more:
+        out.older = to.view(wanted, page=wanted.page + 1)
     return out
+
+
+def table_of(runs: Sequence[Run], names: Mapping[str, str]) -> Table:
+    """Return the table of some runs, in their order.
+
+    Args:
+        runs: the rows.
+        names: of experiments by id.
+    """
+    out = Table(Wanted())
+    _fill(out, runs, names)
+    return out
+
+
+def _fill(out: Table, runs: Sequence[Run], names: Mapping[str, str]) -> None:
+    keys = _keys(runs, out.wanted)
+    rows = [_row(run, names, keys) for run in runs]
+    out.columns = _columns(keys, out.wanted, rows)
+    out.groups = _grouped(rows, out.wanted.group)
 
 
 def _count(reader: Reader, experiments: set[str] | None, stages: set[str]) -> int:

@@ -1,6 +1,8 @@
 // Line charts on canvas: a hundred curves of a thousand points each are drawn in some milliseconds.
 // All charts of a page share the place under the pointer and the zoom of the x axis.
 
+import { curves } from "./site.js";
+
 const DPR = () => Math.min(2, devicePixelRatio || 1);
 const PAD = { left: 52, right: 10, top: 8, bottom: 22 };
 
@@ -361,15 +363,11 @@ function dot(pen, x, y) {
   pen.arc(x, y, 2, 0, 7);
 }
 
-export async function load(charts, runs, keys = [], points = 1000) {
-  const query = new URLSearchParams({ runs: runs.join(","), points: String(points) });
-  for (const key of keys) query.append("key", key);
-  const answer = await fetch(`/data/curves?${query}`);
-  const told = await answer.json();
-  if (!answer.ok) throw new Error(told.error ?? answer.statusText);
+export async function load(charts, runs, points = 1000) {
+  const told = await curves(runs, points);
   Object.assign(charts.runs, told.runs);
   for (const run of runs) if (!charts.order.includes(run)) charts.order.push(run);
-  for (const [key, byRun] of Object.entries(told.curves)) for (const [run, curve] of Object.entries(byRun)) charts.set(key, run, curve);
+  for (const [key, byRun] of Object.entries(told.curves).sort(([a], [b]) => a.startsWith("system/") - b.startsWith("system/") || (a < b ? -1 : 1))) for (const [run, curve] of Object.entries(byRun)) charts.set(key, run, curve);
   charts.draw();
 }
 addEventListener("scroll", () => dispatchEvent(new Event("gml-scroll")), { passive: true });

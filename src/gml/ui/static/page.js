@@ -1,16 +1,39 @@
 // What every page has: light and dark, the search palette, copy buttons.
 
+import { search } from "./site.js";
+
 const root = document.documentElement;
-const stored = localStorage.getItem("gml-theme");
+
+// A browser may refuse to keep anything for a page that is a file.
+function kept(value) {
+  try {
+    if (value) localStorage.setItem("gml-theme", value);
+    return localStorage.getItem("gml-theme");
+  } catch {
+    return null;
+  }
+}
+const stored = kept();
 if (stored === "dark" || stored === "light") root.dataset.theme = stored;
 document.getElementById("theme").addEventListener("click", () => {
   const dark = root.dataset.theme
     ? root.dataset.theme === "dark"
     : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("gml-theme", root.dataset.theme);
+  kept(root.dataset.theme);
   dispatchEvent(new Event("gml-theme"));
 });
+
+export function ago(ms, now = Date.now()) {
+  const seconds = Math.max(0, (now - ms) / 1000);
+  for (const [unit, name] of [[31536000, "y"], [86400, "d"], [3600, "h"], [60, "min"]]) if (seconds >= unit) return `${Math.floor(seconds / unit)}${name} ago`;
+  return `${Math.floor(seconds)}s ago`;
+}
+function ages() {
+  for (const time of document.querySelectorAll("time")) if (time.dateTime) time.textContent = ago(Date.parse(time.dateTime));
+}
+ages();
+setInterval(ages, 30000);
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
@@ -20,7 +43,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 }
 
 export function typing(event) {
-  return event.target.matches("input, select, textarea") || event.target.isContentEditable;
+  return event.target.matches("input:not([type=checkbox]), select, textarea") || event.target.isContentEditable;
 }
 
 const palette = document.getElementById("palette");
@@ -41,9 +64,8 @@ function mark(at) {
 
 async function find() {
   const mine = ++asked;
-  const answer = await fetch(`/data/search?q=${encodeURIComponent(input.value)}`);
-  if (!answer.ok || mine !== asked) return;
-  const { found } = await answer.json();
+  const found = await search(input.value).catch(() => null);
+  if (!found || mine !== asked) return;
   list.replaceChildren(
     ...found.map((hit, i) => {
       const item = document.createElement("li");
@@ -69,7 +91,7 @@ function open() {
   find();
 }
 
-document.getElementById("search-open").addEventListener("click", open);
+document.getElementById("search-open")?.addEventListener("click", open);
 input.addEventListener("input", find);
 input.addEventListener("keydown", (event) => {
   if (event.key === "ArrowDown") mark(chosen + 1);
@@ -79,6 +101,7 @@ input.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 document.addEventListener("keydown", (event) => {
+  if (!document.getElementById("search-open")) return;
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
     event.preventDefault();
     if (!palette.open) open();

@@ -1,6 +1,7 @@
 // The page of a run: its curves, and everything that moves while it runs.
 
 import { Charts, load } from "./chart.js";
+import { address } from "./site.js";
 
 const page = document.getElementById("run");
 const run = page.dataset.run;
@@ -67,7 +68,7 @@ function log(name, text) {
 }
 
 function follow() {
-  const stream = new EventSource(`/live?runs=${encodeURIComponent(run)}`);
+  const stream = new EventSource(address(`live?runs=${encodeURIComponent(run)}`));
   addEventListener("pagehide", () => stream.close());
   stream.addEventListener("run", (event) => {
     const told = JSON.parse(event.data);

@@ -1,0 +1,1 @@
+"""Pages without a server: a folder of files, or one file."""
