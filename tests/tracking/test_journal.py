@@ -314,3 +314,13 @@ def test_the_header_says_who_writes(tmp_path):
     (own,) = session.process_files(member.path)
     assert json.loads(own.read_bytes()[9:]) == [FORMAT, 1, {"pid": 7, "rank": 3}]
     member.close()
+
+
+def test_syncing_a_file_that_another_thread_has_closed_is_nothing(tmp_path):
+    file = Appender(tmp_path / "file")
+    file.write(b"line\n")
+    file.close()
+    assert file.dirty
+    file.sync()
+    file.sync(anyway=True)
+    assert (tmp_path / "file").read_bytes() == b"line\n"

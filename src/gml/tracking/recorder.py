@@ -315,8 +315,8 @@ class Recorder:
                 self._commit(live=False)
             elif not defer:
                 # A batch makes its runs durable by committing them; here somebody else will, some time.
-                own.sync()
-                self._membership.shared.appender.sync()
+                own.sync(anyway=True)
+                self._membership.shared.appender.sync(anyway=True)
             unwritten = own.unwritten + self._membership.shared.appender.unwritten
             if unwritten:
                 log.warning(

@@ -121,15 +121,21 @@ class Appender:
         """Bytes that wait in memory."""
         return len(self._pending)
 
-    def sync(self) -> None:
-        """Make what was written durable; trouble is logged, not raised."""
+    def sync(self, *, anyway: bool = False) -> None:
+        """Make what was written durable; trouble is logged, not raised.
+
+        Args:
+            anyway: also where another thread is about to do it: it may not have done it yet.
+        """
         if self._pending:
             self.flush()
-        if not self.dirty:
+        # Once: another thread may close the file at any time.
+        fd = self.fd
+        if fd < 0 or not (self.dirty or anyway):
             return
         self.dirty = False
         try:
-            os.fsync(self.fd)
+            os.fsync(fd)
         except OSError as error:
             if self.fd >= 0:
                 log.warning("gml: cannot sync %s (%s)", self.path, error.strerror or error)
