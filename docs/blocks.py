@@ -117,9 +117,16 @@ class Difference:
 
 @dataclass
 class Sandbox:
-    """A repository with an empty home."""
+    """A repository with an empty home.
+
+    Attributes:
+        top: a new directory.
+        programs: folder whose programs win over installed ones.
+        environ: environment variables of everything that runs.
+    """
 
     top: Path
+    programs: Path | None = None
     environ: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -130,7 +137,13 @@ class Sandbox:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         self.environ = kept | {
             "HOME": str(home),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "PATH": os.pathsep.join(
+                [
+                    *([str(self.programs)] if self.programs is not None else ()),
+                    str(Path(sys.executable).parent),
+                    os.environ.get("PATH", os.defpath),
+                ]
+            ),
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_PAGER": "cat",
             "PAGER": "cat",
@@ -285,9 +298,9 @@ def _normal(text: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def check(file: Path, top: Path) -> list[Difference]:
+def check(file: Path, top: Path, programs: Path | None = None) -> list[Difference]:
     """Run everything in a Markdown file below an empty directory; return what differs."""
-    box = Sandbox(top)
+    box = Sandbox(top, programs)
     wanted = steps(file.read_text(encoding="utf-8"))
     found: list[Difference] = []
     position = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+import warm
 from gml.tracking import active, fluent, source
 from gml.tracking.journal import session as journal
 
@@ -87,10 +88,12 @@ def repo(make_repo):
 def start(repo):
     """Return a function that starts the installed `gml` command in the repository."""
 
-    def run(*args: object, cwd: Path | None = None, streams=None, **environ: str) -> subprocess.Popen[bytes]:
+    def run(
+        *args: object, cwd: Path | None = None, streams=None, program: Path = GML, **environ: str
+    ) -> subprocess.Popen[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
-            [str(GML), *map(str, args)],
+            [str(program), *map(str, args)],
             cwd=cwd or repo.path,
             env={**repo.env(**environ), "PATH": f"{GML.parent}:{os.environ['PATH']}"},
             **(pipes | (streams or {})),
@@ -104,7 +107,7 @@ def gml(start):
     """Return a function that runs `gml` as a process and, unless told otherwise, demands success."""
 
     def run(*args: object, code: int | None = 0, cwd: Path | None = None, **environ: str) -> Done:
-        child = start(*args, cwd=cwd, **environ)
+        child = start(*args, cwd=cwd, program=warm.command(), **environ)
         out, err = child.communicate(timeout=100)
         done = Done(child.returncode, out.decode(), err.decode())
         assert code is None or done.code == code, done

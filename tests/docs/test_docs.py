@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import gml
+import warm
 from gml.domain import errors
 
 TOP = Path(__file__).parents[2]
@@ -50,7 +51,7 @@ make_cli = tool("make_cli")
     "page", [page for page in DOCS if page.name not in ELSEWHERE], ids=lambda page: page.name
 )
 def test_what_is_shown_runs(page, tmp_path):
-    differences = blocks.check(page, tmp_path / "box")
+    differences = blocks.check(page, tmp_path / "box", warm.command().parent)
     assert not differences, (
         "\n\n".join(map(str, differences)) + f"\n\npython docs/blocks.py --update {page.name}"
     )
@@ -86,7 +87,7 @@ def test_a_command_that_fails_is_no_documentation(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("```console\n$ gml show nothing\n```\n")
     with pytest.raises(AssertionError, match="no run matches"):
-        blocks.check(page, tmp_path / "box")
+        blocks.check(page, tmp_path / "box", warm.command().parent)
 
 
 # --- the command line -------------------------------------------------------------------------

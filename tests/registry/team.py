@@ -13,6 +13,7 @@ sys.path.append(str(Path(__file__).parents[1] / "sync"))
 
 from registry_lab import KEYS
 
+import warm
 from support import GML, Done, Repo
 
 
@@ -36,7 +37,7 @@ class Member:
 
     def gml(self, *args: object, code: int | None = 0, **environ: str) -> Done:
         done = subprocess.run(
-            [str(GML), *map(str, args)],
+            [str(warm.command()), *map(str, args)],
             cwd=self.repo.path,
             env={**self.repo.env(**environ), "PATH": f"{GML.parent}:{os.environ['PATH']}", "PYTHONWARNINGS": "error"},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=100,
@@ -88,4 +89,4 @@ def install_hooks(bare: Path) -> None:
     subprocess.run(["git", "-C", str(bare), "config", "http.receivepack", "true"], check=True)
     subprocess.run([str(GML), "hooks", "install", "--server", str(bare)], check=True, capture_output=True)
     for hook in (bare / "hooks").iterdir():
-        hook.write_text(hook.read_text().replace("${GML:-gml}", str(GML)))
+        hook.write_text(hook.read_text().replace("${GML:-gml}", str(warm.command())))

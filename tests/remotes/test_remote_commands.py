@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 
+import warm
 from gml.cas.backed import BackedStore
 from gml.domain.errors import NotFoundError, StorageError, UsageError
 from gml.tracking.contents import open_artifact
@@ -35,7 +35,7 @@ def home(tmp_path, monkeypatch):
 
 def gml(repo, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "gml", *args],
+        [str(warm.command()), *args],
         cwd=repo.path,
         env=repo.env(),
         capture_output=True,
