@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from gml import pytorch as pytorch
     from gml import registry as registry
     from gml import sklearn as sklearn
+    from gml import statsmodels as statsmodels
+    from gml import tensorflow as tensorflow
     from gml import transformers as transformers
     from gml import xgboost as xgboost
     from gml.tracking import data as data
     from gml.tracking import plot as plot
     from gml.tracking.active import ActiveRun as ActiveRun
     from gml.tracking.active import batch as batch
+    from gml.tracking.autolog.switch import autolog as autolog
     from gml.tracking.filesystem import artifacts as artifacts
     from gml.tracking.fluent import active_run as active_run
     from gml.tracking.fluent import end_run as end_run
@@ -94,14 +97,15 @@ _HOMES = (
     | dict.fromkeys(_QUERIES, "gml.tracking.queries")
     | {
         "artifacts": "gml.tracking.filesystem",
+        "autolog": "gml.tracking.autolog.switch",
         "compare": "gml.tracking.report.comparison",
         "runs": "gml.tracking.runset",
     }
 )
 
 _MODULES = (
-    "keras", "lightgbm", "models", "onnx", "pyfunc", "pytorch", "registry", "sklearn", "tensorflow",
-    "transformers", "xgboost",
+    "keras", "lightgbm", "models", "onnx", "pyfunc", "pytorch", "registry", "sklearn", "statsmodels",
+    "tensorflow", "transformers", "xgboost",
 )  # fmt: skip
 
 __all__ = ["__version__", *_HOMES, "data", "load_model", "plot", *_MODULES]  # noqa: PLE0604

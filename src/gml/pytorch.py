@@ -60,3 +60,14 @@ def load_model(model_uri: str | Path, *, trust: str = "data", trusted_types: tup
         trusted_types: the class that you vouch for, such as `net.Net`, instead of `trust`.
     """
     return log.load_flavor("pytorch", model_uri, trust=trust, trusted_types=trusted_types)
+
+
+def autolog(**options: Any) -> None:
+    """Log each fit of PyTorch Lightning by itself. The options are those of `gml.autolog`, `exclude` aside.
+
+    Raises:
+        UsageError: an unknown option.
+    """
+    from gml.tracking.autolog.switch import switch
+
+    switch("pytorch", options)

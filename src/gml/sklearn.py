@@ -59,3 +59,14 @@ def load_model(model_uri: str | Path, *, trust: str = "data", trusted_types: tup
         trusted_types: types of a skops file that you vouch for.
     """
     return log.load_flavor("sklearn", model_uri, trust=trust, trusted_types=trusted_types)
+
+
+def autolog(**options: Any) -> None:
+    """Log each fit of scikit-learn by itself. The options are those of `gml.autolog`, `exclude` aside.
+
+    Raises:
+        UsageError: an unknown option.
+    """
+    from gml.tracking.autolog.switch import switch
+
+    switch("sklearn", options)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gml.keras import load_model, log_model, save_model
+from gml.keras import autolog, load_model, log_model, save_model
 
-__all__ = ["load_model", "log_model", "save_model"]
+__all__ = ["autolog", "load_model", "log_model", "save_model"]

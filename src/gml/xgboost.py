@@ -56,3 +56,14 @@ def load_model(model_uri: str | Path, *, trust: str = "data") -> Any:
         trust: `code` lets a model run code of its own that nobody approved.
     """
     return log.load_flavor("xgboost", model_uri, trust=trust)
+
+
+def autolog(**options: Any) -> None:
+    """Log each training of XGBoost by itself. The options are those of `gml.autolog`, `exclude` aside.
+
+    Raises:
+        UsageError: an unknown option.
+    """
+    from gml.tracking.autolog.switch import switch
+
+    switch("xgboost", options)

@@ -534,3 +534,25 @@ def test_models_are_logged_and_loaded_by_their_uri(api):
     assert api.pyfunc.load_model(uri).predict(data) == pytest.approx([6.0])
     assert api.sklearn.load_model(uri).coef_ == pytest.approx([2.0])
     assert isinstance(api.pyfunc.load_model(uri).metadata.signature, api.models.ModelSignature)
+
+
+def test_each_framework_has_its_module(api):
+    modules = {
+        "keras": api.keras,
+        "lightgbm": api.lightgbm,
+        "onnx": api.onnx,
+        "pytorch": api.pytorch,
+        "tensorflow": api.tensorflow,
+        "transformers": api.transformers,
+        "xgboost": api.xgboost,
+    }
+    for name, module in modules.items():
+        with pytest.raises(UsageError, match="has no argument 'nam'"):
+            module.log_model(object(), nam="typo")
+        with pytest.raises(NotFoundError, match="nowhere"):
+            module.load_model("nowhere")
+        if name not in {"onnx", "transformers"}:
+            module.autolog(disable=True)
+    with pytest.raises(UsageError, match="autolog has no argument 'silnt'"):
+        api.statsmodels.autolog(silnt=True)
+    api.autolog(disable=True, silent=True)

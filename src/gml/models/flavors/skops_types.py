@@ -15,7 +15,8 @@ from gml.models.flavor import need
 _INNER: Final = (
     "sklearn._loss.", "sklearn.ensemble._hist_gradient_boosting.", "sklearn.ensemble._gb_losses.",
     "sklearn.tree._", "sklearn.neighbors._", "sklearn.metrics._dist_metrics.", "sklearn.linear_model._",
-    "sklearn.utils._bunch.", "sklearn.calibration.", "sklearn.gaussian_process.kernels.",
+    "sklearn.utils._bunch.", "sklearn.calibration.", "sklearn.model_selection._split.",
+    "sklearn.metrics._scorer._PassthroughScorer", "sklearn.gaussian_process.kernels.",
 )  # fmt: skip
 _PLAIN: Final = frozenset(
     {

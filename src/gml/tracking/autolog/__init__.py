@@ -1,0 +1,1 @@
+"""`gml.autolog()`: training of common frameworks logs itself."""
