@@ -264,15 +264,3 @@ def test_limits_of_keys_and_values(client):
     found = client.get("metrics/get-history", run_id=run_id, metric_key="i").json["metrics"]
     assert found == [{"key": "i", "value": "Infinity", "timestamp": 1, "step": 0}]
     assert math.isinf(float(found[0]["value"]))
-
-
-def test_the_registry_says_that_it_is_not_here(client):
-    for answer in (
-        client.get("registered-models/search"),
-        client.post("registered-models/create", {"name": "m"}),
-        client.post("registered-models/alias", {"name": "m", "alias": "a"}, "DELETE"),
-        client.get("model-versions/get-download-uri", name="m", version="1"),
-    ):
-        status, code, text = error(answer)
-        assert (status, code) == (501, "NOT_IMPLEMENTED")
-        assert "gml registry" in text

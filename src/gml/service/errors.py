@@ -49,6 +49,7 @@ def translate(error: GmlError) -> ServiceError:
         CorruptError,
         InvalidValueError,
         NotFoundError,
+        PolicyError,
         StorageError,
         UsageError,
     )
@@ -62,6 +63,7 @@ def translate(error: GmlError) -> ServiceError:
         (ConflictError, INVALID),
         (StorageError, UNAVAILABLE),
         (CorruptError, CORRUPT),
+        (PolicyError, DENIED),
     ):
         if isinstance(error, kind):
             return ServiceError(str(error), code)

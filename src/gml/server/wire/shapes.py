@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gml.service.artifacts import Entry
     from gml.service.history import Point
     from gml.service.models import LoggedModel
+    from gml.service.registered import ModelVersion, RegisteredModel
 
 
 def pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
@@ -149,3 +150,52 @@ def logged_model(found: LoggedModel, uri: str) -> dict[str, Any]:
             for m in found.metrics
         ]
     return {"info": info, "data": data}
+
+
+def registered_model(found: RegisteredModel, latest: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a registered model.
+
+    Args:
+        found: the model.
+        latest: the newest version of each stage.
+    """
+    out: dict[str, Any] = {
+        "name": found.name,
+        "creation_timestamp": found.created,
+        "last_updated_timestamp": found.updated,
+        "description": found.description,
+    }
+    if latest:
+        out["latest_versions"] = latest
+    if found.tags:
+        out["tags"] = pairs(found.tags)
+    if found.aliases:
+        out["aliases"] = [{"alias": alias, "version": str(at)} for alias, at in sorted(found.aliases.items())]
+    return out
+
+
+def model_version(found: ModelVersion, source: str) -> dict[str, Any]:
+    """Return a version of a registered model.
+
+    Args:
+        found: the version.
+        source: where its files are.
+    """
+    out: dict[str, Any] = {
+        "name": found.name,
+        "version": str(found.version),
+        "creation_timestamp": found.created,
+        "last_updated_timestamp": found.updated,
+        "user_id": found.user,
+        "current_stage": found.stage,
+        "description": found.description,
+        "source": source,
+        "run_id": found.run_id,
+        "status": "READY",
+        "run_link": "",
+    }
+    if found.model_id:
+        out["model_id"] = found.model_id
+    if found.tags:
+        out["tags"] = pairs(found.tags)
+    return out | ({"aliases": list(found.aliases)} if found.aliases else {})
