@@ -34,6 +34,9 @@ _COMMANDS: Final = {
     "verify": ("registry_check", "Prove what a stage holds, offline."),
     "audit": ("registry_check", "List every change of every stage with its evidence."),
     "tags": ("registry_check", "Make the tags that merged changes lack."),
+    "watch": ("registry_watch", "Run a command for each change of a stage."),
+    "setup": ("registry_forge", "Write what a forge needs to judge pull requests."),
+    "judge": ("registry_forge", "Judge the pull requests of a forge, in its CI."),
 }
 
 

@@ -14,7 +14,7 @@ from gml.cli.common import json_option
 from gml.cli.output import emit_json, table, timestamp
 from gml.cli.registry_common import open_registry
 from gml.cli.registry_read import parse_time
-from gml.domain.errors import InvalidValueError
+from gml.domain.errors import InvalidValueError, UsageError
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -52,13 +52,18 @@ def change_json(change: Accepted) -> dict[str, Any]:
     help="Reviews as the forge's interface returned them; needs --key of a service of the policy.",
 )  # fmt: skip
 @click.option("--key", metavar="FILE", help="SSH key of the service that vouches for the reviews.")
+@click.option(
+    "--record", metavar="REF", help="Commit the reviews on top of HEAD as signed statements, at this ref."
+)
 @json_option
 def check_command(
-    base: str, head: str, markdown: bool, evidence: TextIO | None, key: str | None, as_json: bool
-) -> None:
+    base: str, head: str, markdown: bool, evidence: TextIO | None, key: str | None, record: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Judge what merging HEAD into BASE would do: the required check of a pull request.
 
     Reads git objects only; no code of the pull request is run. Exits with 13 when it must not be merged.
+    Reviews of a forge count once the branch holds them: --record REF makes that commit, to be pushed.
 
     \b
     Example:
@@ -74,12 +79,14 @@ def check_command(
             raise InvalidValueError(f"the evidence is not JSON ({error})") from None
         if not isinstance(payload, dict):
             raise InvalidValueError("the evidence is not a JSON object")
-    report = check(open_registry(), base, head, payload, key)
+    if record is not None and not record.startswith("refs/heads/"):
+        raise UsageError(f"{record!r:.100} is no full name of a branch", hint="such as refs/heads/reviewed")
+    report = check(open_registry(), base, head, payload, key, record)
     if as_json:
         emit_json({
             "base": report.base, "head": report.head, "ok": report.problem is None,
             "problem": str(report.problem) if report.problem else None,
-            "changes": [change_json(each) for each in report.accepted],
+            "changes": [change_json(each) for each in report.accepted], "recorded": list(report.recorded),
         })  # fmt: skip
     elif markdown:
         click.echo(report.page, nl=False)
@@ -204,29 +211,24 @@ def _html(columns: list[str], cells: list[list[str]]) -> str:
 
 @click.command("tags")
 @click.option("--limit", type=click.IntRange(min=1), help="Make at most so many, the oldest first.")
-def tags_command(limit: int | None) -> None:
+@click.option("--push", "remote", metavar="REMOTE", help="Push what REMOTE lacks, three tags at a time.")
+def tags_command(limit: int | None, remote: str | None) -> None:
     """Make the tags that changes on the branch lack, after verifying the branch.
 
     For forges, whose merges make no tags. Some forges start no job for more than three tags in one push:
-    push them in groups (--limit 3).
+    --push sends them in groups of three.
 
     \b
     Example:
-      gml registry tags --limit 3
+      gml registry tags --push origin
     """
-    from gml.registry.tags import tag_names, write_tags
+    from gml.registry.tags import missing_changes, push_tags, write_tags
     from gml.registry.verify import verify
 
     registry = open_registry()
-    state = verify(registry, full=True)
-    missing = (
-        [
-            change
-            for change in state.accepted
-            if any(registry.store.ref(f"{registry.tags}{name}") is None for name in tag_names(change))
-        ]
-        if state.accepted
-        else []
-    )
-    for ref in write_tags(registry, missing[:limit]):
+    missing = missing_changes(registry, verify(registry, full=True).accepted)
+    made = write_tags(registry, missing[:limit])
+    if remote is not None:
+        made = push_tags(registry, remote)
+    for ref in made:
         click.echo(ref.removeprefix("refs/tags/"))

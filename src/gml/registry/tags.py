@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from gml.domain.errors import RefMovedError
+from gml.domain.errors import RefMovedError, RemoteError
 from gml.git.objects import Tag, format_tag, parse_commit
 from gml.policy import names
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gml.policy.view import Accepted
     from gml.registry.branch import Registry
 
+AT_ONCE: Final = 3
 _TAG: Final = re.compile(r"([^/]+)/(?:v([1-9][0-9]{0,8})|([^/]+)/([1-9][0-9]{0,8}))")
 
 
@@ -59,6 +60,42 @@ def write_tags(registry: Registry, accepted: Iterable[Accepted]) -> list[str]:
                 continue
             made.append(ref)
     return made
+
+
+def missing_changes(registry: Registry, accepted: Iterable[Accepted]) -> list[Accepted]:
+    """Return the changes that lack a tag."""
+    there = registry.store.refs(registry.tags)
+    return [
+        change
+        for change in accepted
+        if any(f"{registry.tags}{name}" not in there for name in tag_names(change))
+    ]
+
+
+def push_tags(registry: Registry, remote: str) -> list[str]:
+    """Push the tags that a remote lacks, at most three in one push.
+
+    Some forges start no job for more than three tags at once.
+
+    Returns:
+        The full names of those that were pushed.
+
+    Raises:
+        RemoteError: the remote refuses one.
+    """
+    from gml.git.connect import connect
+    from gml.git.transport import Update
+
+    way = connect(registry.store, remote)
+    there = way.refs([registry.tags])
+    missing = [(ref, oid) for ref, oid in registry.store.refs(registry.tags).items() if ref not in there]
+    for start in range(0, len(missing), AT_ONCE):
+        updates = [Update(ref, oid, None) for ref, oid in missing[start : start + AT_ONCE]]
+        for outcome in way.push(updates):
+            # Stale: somebody else has made it meanwhile, and every clone makes the same one.
+            if outcome.state not in {"ok", "stale"}:
+                raise RemoteError(f"{outcome.name} could not be pushed: {outcome.message or outcome.state}")
+    return [ref for ref, _ in missing]
 
 
 def _tag(registry: Registry, change: Accepted, name: str) -> bytes:
