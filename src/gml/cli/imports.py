@@ -144,3 +144,35 @@ def show(report: Report, *, as_json: bool) -> None:
         click.echo(f"gml: {line}", err=True)
     for line in report.lost:
         click.echo(f"gml: no home for {line}", err=True)
+
+
+@import_command.command("gto")
+@click.option("-m", "--model", "models", multiple=True, metavar="NAME", help="Only this artifact of GTO.")
+@click.option(
+    "--stage", "stages", multiple=True, metavar="OLD=NEW", help="Another name for a stage: prod=Production."
+)
+@json_option
+def gto_command(models: tuple[str, ...], stages: tuple[str, ...], as_json: bool) -> None:
+    """Bring the registry that GTO keeps in tags of this repository: versions, and all changes of stages.
+
+    Tags, dates and taggers are kept as unverified facts. The tags stay; the same command again takes in what
+    is new. Import before you protect a stage: what nobody approved here is not let in by a policy.
+
+    \b
+    Example:
+      gml import gto --stage prod=Production
+    """
+    from gml.cli.registry_common import open_registry
+    from gml.domain.errors import UsageError
+    from gml.registry.gto import import_gto
+
+    renamed = dict(each.partition("=")[::2] for each in stages)
+    if not all(old and new for old, new in renamed.items()):
+        raise UsageError("--stage wants OLD=NEW", hint="such as --stage prod=Production")
+    report = import_gto(open_registry(), stages=renamed, only=models)
+    if as_json:
+        emit_json({"versions": report.versions, "changes": report.changes, "notes": report.notes})
+        return
+    click.echo(f"{report.versions} versions, {report.changes} changes of stages")
+    for note in report.notes:
+        click.echo(f"gml: {note}", err=True)

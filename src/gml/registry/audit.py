@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from gml.policy import names, records
 from gml.policy.decision import Judge
 from gml.policy.errors import RefusedError
-from gml.policy.records import read_stage_statement
+from gml.policy.records import read_stage, read_stage_statement
 from gml.registry.history import stage_changes
 from gml.registry.tags import parse_tag_name, tag_names
 
 if TYPE_CHECKING:
-    from gml.policy.view import Accepted
+    from gml.policy.view import Accepted, Tree
     from gml.registry.branch import Registry, View
 
 COLUMNS: Final = (
@@ -51,14 +51,24 @@ def audit(registry: Registry, since: int | None = None) -> list[dict[str, Any]]:
             continue
         tags |= dict.fromkeys(tag_names(done), done.commits[-1])
         if done.kind in {"stage", "policy"}:
-            flags = ["before the policy"] if done.kind == "stage" and done.policy is None else []
-            rows.append(_row(registry, oid, done, flags))
+            rows.append(_row(registry, oid, done, _flags(done, step.after)))
     try:
         judge.finish()
     except RefusedError as error:
         rows.append(_row(registry, tip, error.change, [f"open: {error.message}"]))
     rows += _odd_tags(registry, tags)
     return [row for row in rows if since is None or row["time"] >= since]
+
+
+def _flags(change: Accepted, after: Tree) -> list[str]:
+    if change.kind != "stage":
+        return []
+    flags = ["before the policy"] if change.policy is None else []
+    path = names.stage_path(change.model, change.stage)
+    imported = read_stage(after.read(path) or b"", path).imported
+    if imported is not None:
+        flags.append(f"imported from {imported.get('from', 'elsewhere')}, not verified")
+    return flags
 
 
 def _row(registry: Registry, oid: str, change: Accepted | None, flags: list[str]) -> dict[str, Any]:
