@@ -17,7 +17,7 @@ from gml.cas import local
 from gml.cas.local import LARGE, LocalStore
 from gml.cas.names import Kind, dump_recipe, parse_name, stored_name
 from gml.cas.port import Blob, NameStore
-from gml.cas.transfer import copy_hashing
+from gml.cas.transfer import SourceFile, copy_hashing
 from gml.domain.errors import CorruptError, InvalidValueError, NotFoundError, StorageError, UsageError
 from gml.testing.blob_store import BlobStoreSuite
 
@@ -233,14 +233,12 @@ def test_the_same_file_again_is_not_read(store, tmp_path, model, monkeypatch):
     os.utime(path, (1_000_000, 1_000_000.5))
     blob = store.put_file(path)
     # Only the ctime is of now: what changed in this second could change again unseen.
-    assert store.catalog.recall_file(path.stat()) is None
+    assert store.catalog.recall_files([path.stat()]) == {}
     monkeypatch.setattr(local.time, "time_ns", lambda: path.stat().st_ctime_ns + 10_000_000_000)
     assert store.put_file(path) == blob
     reads = []
-    readinto = local.SourceFile.readinto
-    monkeypatch.setattr(
-        local.SourceFile, "readinto", lambda self, view: (reads.append(1), readinto(self, view))[1]
-    )
+    readinto = SourceFile.readinto
+    monkeypatch.setattr(SourceFile, "readinto", lambda self, view: (reads.append(1), readinto(self, view))[1])
     assert store.put_file(path) == blob
     assert reads == []
     path.write_bytes(model[::-1])
@@ -252,7 +250,7 @@ def test_a_known_file_is_read_again_where_its_blob_has_gone(store, tmp_path, mod
     path = write(tmp_path / "model", model)
     monkeypatch.setattr(local.time, "time_ns", lambda: path.stat().st_ctime_ns + 10_000_000_000)
     digest = store.put_file(path).digest
-    assert store.catalog.recall_file(path.stat()) == (digest, len(model))
+    assert list(store.catalog.recall_files([path.stat()]).values()) == [(digest, len(model))]
     for stored in list(store.names("packs")):
         store.delete_name(stored.name)
     assert store.put_file(path).digest == digest

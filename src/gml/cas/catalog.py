@@ -206,16 +206,24 @@ class Catalog:
         database.execute("INSERT OR REPLACE INTO folders VALUES (?, ?)", (name, before if settled else None))
 
     @_again
-    def recall_file(self, facts: os.stat_result) -> tuple[str, int] | None:
-        """Return digest and size of a file that was stored before and has not changed since."""
+    def recall_files(self, files: Iterable[os.stat_result]) -> dict[tuple[int, int], tuple[str, int]]:
+        """Return digest and size of those files that were stored before and have not changed since.
+
+        Returns:
+            By device and inode.
+        """
+        found: dict[tuple[int, int], tuple[str, int]] = {}
         with self._database() as database:
-            row = database.execute(
-                "SELECT digest, size, mtime, ctime FROM files WHERE device = ? AND inode = ?",
-                (_signed(facts.st_dev), _signed(facts.st_ino)),
-            ).fetchone()
-        if row is None or row[1:] != (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns):
-            return None
-        return row[0].hex(), row[1]
+            if database.execute("SELECT 1 FROM files LIMIT 1").fetchone() is None:
+                return found
+            for facts in files:
+                row = database.execute(
+                    "SELECT digest, size, mtime, ctime FROM files WHERE device = ? AND inode = ?",
+                    (_signed(facts.st_dev), _signed(facts.st_ino)),
+                ).fetchone()
+                if row is not None and row[1:] == (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns):
+                    found[facts.st_dev, facts.st_ino] = (row[0].hex(), row[1])
+        return found
 
     @_again
     def remember_files(self, files: Iterable[tuple[os.stat_result, str]], since_ns: int) -> None:

@@ -13,11 +13,35 @@ LEVEL: Final = 1
 WORTH: Final = 0.9
 """Compressed bytes are kept only where they are at most this share of the plain ones."""
 
+_LEAST: Final = 256
 _SAMPLE: Final = 4096
 _SAMPLES: Final = 4
 _WINDOW: Final = 1 << 27
 # What is fed at once: a frame of zeros expands some ten thousand times.
 _STEP: Final = 8192
+
+
+class Compressor:
+    """Compresses one piece after the other; not for several threads at once."""
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._inner = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True)
+
+    def compress(self, data: bytes | memoryview) -> bytes | None:
+        """Return a zstd frame of `data`, or None where it would not pay; see `compress`."""
+        size = len(data)
+        if size < _LEAST or (size > 4 * _SAMPLE * _SAMPLES and not self._pays(data)):
+            return None
+        made: bytes = self._inner.compress(data)
+        return made if len(made) <= WORTH * size else None
+
+    def _pays(self, data: bytes | memoryview) -> bool:
+        view = memoryview(data)
+        step = (len(view) - _SAMPLE) // (_SAMPLES - 1)
+        sample = b"".join(view[at * step : at * step + _SAMPLE] for at in range(_SAMPLES))
+        return len(self._inner.compress(sample)) <= WORTH * len(sample)
 
 
 def compress(data: bytes | memoryview) -> bytes | None:
@@ -29,20 +53,7 @@ def compress(data: bytes | memoryview) -> bytes | None:
         >>> compress(os.urandom(1_000_000)) is None
         True
     """
-    import zstandard
-
-    size = len(data)
-    if size < 256:
-        return None
-    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True)
-    if size > 4 * _SAMPLE * _SAMPLES:
-        view = memoryview(data)
-        step = (size - _SAMPLE) // (_SAMPLES - 1)
-        sample = b"".join(view[at * step : at * step + _SAMPLE] for at in range(_SAMPLES))
-        if len(compressor.compress(sample)) > WORTH * len(sample):
-            return None
-    made: bytes = compressor.compress(data)
-    return made if len(made) <= WORTH * size else None
+    return Compressor().compress(data) if len(data) >= _LEAST else None
 
 
 def expand(data: bytes | memoryview, size: int) -> bytes:

@@ -11,8 +11,9 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from gml.cas.bulk import LARGE, FilePuts
 from gml.cas.check import mismatch
 from gml.cas.compression import compress
 from gml.cas.large import LargePut
@@ -24,8 +25,8 @@ from gml.cas.reading import ChunkReader, contents, copy_out, locate
 from gml.cas.shelf import Reliance, Shelf, size_of
 from gml.cas.staging import Names
 from gml.cas.streams import Joined, file_of, read_up_to
-from gml.cas.transfer import SourceError, SourceFile, receive, storage_errors, verified
-from gml.domain.errors import CorruptError, NotFoundError, UsageError
+from gml.cas.transfer import receive, storage_errors, verified
+from gml.domain.errors import CorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,12 +36,6 @@ if TYPE_CHECKING:
     from gml.domain.errors import GmlError
 
 T = TypeVar("T")
-
-LARGE: Final = 16 << 20
-"""Bytes from which on a file is split into chunks."""
-
-PACKED: Final = 1 << 20
-"""Bytes up to which files that are put together go into packs."""
 
 
 class LocalStore(NamedFiles):
@@ -256,69 +251,32 @@ class LocalStore(NamedFiles):
     ) -> list[Blob | GmlError]:
         names = Names()
         since = time.time_ns()
-        read: list[tuple[os.stat_result, str]] = []
-        done: list[Blob | GmlError] = []
         with storage_errors(f"write {self.root}"):
             self.catalog.refresh()
-            reliance = Reliance(self.shelf, names)
-            here: dict[str, int] = {}
             with PackWriter(self.shelf.staging, names, self.catalog.add_pack) as packs:
-                for path in paths:
-                    try:
-                        with SourceFile(path) as source:
-                            blob = self._put_one(
-                                source, names, reliance, packs, here, len(paths) > 1, progress
-                            )
-                            read.append((source.facts, blob.digest))
-                            done.append(blob)
-                    except (NotFoundError, UsageError, SourceError) as error:
-                        done.append(error)
+                puts = FilePuts(
+                    self.shelf,
+                    names,
+                    packs,
+                    lambda data: self._put_small(data, names),
+                    lambda source: self._put_large(source.readinto, names, progress, source.check),
+                    progress,
+                )
+                done = puts.put(paths)
                 packs.finish()
             names.sync()
-            self.catalog.remember_files(read, since)
+            self.catalog.remember_files(puts.read, since)
         return done
-
-    def _put_one(
-        self,
-        source: SourceFile,
-        names: Names,
-        reliance: Reliance,
-        packs: PackWriter,
-        here: dict[str, int],
-        many: bool,
-        progress: Callable[[int], object] | None,
-    ) -> Blob:
-        facts = source.facts
-        known = self.catalog.recall_file(facts)
-        if known is not None and self._rely(reliance, *known):
-            if progress is not None:
-                progress(known[1])
-            return Blob(*known)
-        if facts.st_size >= LARGE:
-            return self._put_large(source.readinto, names, progress, source.check)
-        data = read_up_to(source.read, LARGE)
-        source.check(len(data))
-        if progress is not None:
-            progress(len(data))
-        if not many or len(data) > PACKED:
-            return self._put_small(data, names)
-        digest = hashlib.sha256(data).hexdigest()
-        if here.get(digest) != len(data) and not self._rely(reliance, digest, len(data)):
-            here[digest] = len(data)
-            packs.add(digest, compress(data) or data, len(data))
-        return Blob(digest, len(data))
-
-    def _rely(self, reliance: Reliance, digest: str, size: int) -> bool:
-        return (
-            reliance.on_blobs([digest]).get(digest) == size
-            or reliance.on_loose(digest) == size
-            or reliance.on_recipe(digest) == size
-        )
 
     def _put_small(self, data: bytes, names: Names) -> Blob:
         """Store a blob as a file of its own."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self._rely(Reliance(self.shelf, names), digest, len(data)):
+        reliance = Reliance(self.shelf, names)
+        if len(data) not in {
+            reliance.on_blobs([digest]).get(digest),
+            reliance.on_loose(digest),
+            reliance.on_recipe(digest),
+        }:
             made = compress(data)
             kind = Kind.BLOB if made is None else Kind.COMPRESSED
             path = self.shelf.path(kind, digest)

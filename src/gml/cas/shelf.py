@@ -118,12 +118,29 @@ class Reliance:
     Args:
         shelf: the store.
         names: gets the names that are relied on.
+        many: whether it is asked about many blobs, so that listing folders is cheaper than looking for
+            each. What others store after that is not relied on, and stored again.
     """
 
-    def __init__(self, shelf: Shelf, names: Names) -> None:
+    def __init__(self, shelf: Shelf, names: Names, *, many: bool = False) -> None:
         self._shelf = shelf
         self._names = names
         self._packs: dict[str, bool] = {}
+        self._listed: dict[str, frozenset[str]] | None = {} if many else None
+
+    def _may_have(self, folder: str, digest: str) -> bool:
+        """Whether there may be a file of that digest in `sha256` or `recipes`."""
+        if self._listed is None:
+            return True
+        key = f"{folder}/{digest[:2]}"
+        known = self._listed.get(key)
+        if known is None:
+            try:
+                names = os.listdir(self._shelf.root / key)  # noqa: PTH208 - names are wanted
+            except (FileNotFoundError, NotADirectoryError):
+                names = []
+            known = self._listed[key] = frozenset(name[:64] for name in names)
+        return digest in known
 
     def on_blobs(self, digests: Iterable[str]) -> dict[str, int]:
         """Return which blobs are in packs and can be relied on, with the length of each."""
@@ -137,6 +154,8 @@ class Reliance:
 
     def on_recipe(self, digest: str) -> int | None:
         """Return the length of a large file that is completely here and can be relied on."""
+        if not self._may_have("recipes", digest):
+            return None
         try:
             recipe = self._shelf.recipe(digest)
         except CorruptError:
@@ -153,6 +172,8 @@ class Reliance:
 
     def on_loose(self, digest: str) -> int | None:
         """Return the length of a blob that is a file of its own and can be relied on."""
+        if not self._may_have("sha256", digest):
+            return None
         loose = self._shelf.loose(digest)
         if loose is None or not refresh_age(loose.path):
             return None

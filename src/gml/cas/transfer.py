@@ -75,16 +75,6 @@ class SourceError(StorageError):
     """A file that was to be stored cannot be read, or changed meanwhile; the store itself is fine."""
 
 
-@contextmanager
-def source_errors(doing: str) -> Iterator[None]:
-    """Turn an `OSError` of a file that is to be stored into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        told = storage_error(error, f"cannot {doing}")
-        raise SourceError(told.message, hint=told.hint) from error
-
-
 def put_each(
     store: BlobStore, paths: Sequence[str | os.PathLike[str]], progress: Callable[[int], object] | None
 ) -> list[Blob | GmlError]:
@@ -116,14 +106,15 @@ class SourceFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        with source_errors(f"read {self.path}"):
-            try:
-                # Without O_NONBLOCK a named pipe would wait here for a writer.
-                descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                raise NotFoundError(f"cannot store {self.path}: there is no such file") from error
+        self.path = path
+        try:
+            # Without O_NONBLOCK a named pipe would wait here for a writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self.facts = os.fstat(descriptor)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFoundError(f"cannot store {path}: there is no such file") from error
+        except OSError as error:
+            raise self._failed(error) from error
         if not stat.S_ISREG(self.facts.st_mode):
             os.close(descriptor)
             raise UsageError(f"cannot store {self.path}: it is not a regular file")
@@ -137,13 +128,21 @@ class SourceFile:
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, none at the end."""
-        with source_errors(f"read {self.path}"):
+        try:
             return self._file.read(size)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill a buffer as far as possible and return how far, 0 at the end."""
-        with source_errors(f"read {self.path}"):
+        try:
             return self._file.readinto(buffer)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> SourceError:
+        told = storage_error(error, f"cannot read {self.path}")
+        return SourceError(told.message, hint=told.hint)
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -155,8 +154,10 @@ class SourceFile:
 
     def check(self, size: int) -> None:
         """Raise unless exactly `size` bytes were there from opening until now, untouched."""
-        with source_errors(f"read {self.path}"):
+        try:
             now = os.fstat(self._file.fileno())
+        except OSError as error:
+            raise self._failed(error) from error
         before = self.facts
         if (now.st_size, now.st_mtime_ns, size) != (before.st_size, before.st_mtime_ns, before.st_size):
             raise SourceError(

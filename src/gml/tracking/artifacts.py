@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import stat
 from pathlib import Path
@@ -13,7 +14,6 @@ from gml.domain.names import check_artifact_path
 from gml.fs import storage_error
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator, Sequence
 
     from gml.tracking.recorder import Recorder
@@ -152,6 +152,7 @@ def _by_size(
     """Return the files that go into git, with their sizes, and those that go to the artifact store."""
     limit = _inline_limit(recorder)
     small: list[tuple[Path, str, int]] = []
+    irregular: list[tuple[Path, str, int]] = []
     large: list[tuple[Path, str]] = []
     for path, name in files:
         try:
@@ -164,14 +165,15 @@ def _by_size(
         except OSError as error:
             failed(storage_error(error, f"cannot read artifact {path}"))
         else:
-            if stat.S_ISREG(facts.st_mode) and facts.st_size > limit:
+            if not stat.S_ISREG(facts.st_mode):
+                irregular.append((path, name, facts.st_size))
+            elif facts.st_size > limit:
                 large.append((path, name))
             else:
                 small.append((path, name, facts.st_size))
     if sum(size for _, _, size in small) > GIT_AT_ONCE:
-        regular = [(path, name) for path, name, _ in small if path.is_file()]
-        return [entry for entry in small if not entry[0].is_file()], [*large, *regular]
-    return small, large
+        return irregular, [*large, *((path, name) for path, name, _ in small)]
+    return [*small, *irregular], large
 
 
 def walk_files(top: Path) -> Iterator[tuple[Path, str]]:
@@ -186,17 +188,25 @@ def walk_files(top: Path) -> Iterator[tuple[Path, str]]:
             if key in seen:
                 continue
             seen.add(key)
-            listed = sorted(directory.iterdir(), key=lambda p: p.name)
+            with os.scandir(directory) as found:
+                listed = sorted(found, key=lambda entry: entry.name)
         except OSError:
             continue
         below = []
         for entry in listed:
             name = f"{prefix}{entry.name}"
-            if entry.is_dir():
-                below.append((entry, f"{name}/"))
-            elif entry.exists() or entry.is_symlink():
-                yield entry, name
+            if _is_folder(entry):
+                below.append((directory / entry.name, f"{name}/"))
+            else:
+                yield directory / entry.name, name
         stack.extend(reversed(below))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads to itself
 
 
 def _inline_limit(recorder: Recorder) -> int:
