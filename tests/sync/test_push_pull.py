@@ -403,3 +403,35 @@ def test_registry_and_tags_travel_and_diverged_ones_are_kept_apart(clones, bare)
     gml(eve, "pull")
     assert eve.git("rev-parse", registry) == theirs
     assert eve.git("rev-parse", "refs/tags/gml/churn/v1") == ada.git("rev-parse", "refs/tags/gml/churn/v1")
+
+
+def test_lock_files_of_a_killed_exchange_are_no_obstacle(clones, bare):
+    ada, bob = clones("ada", "bob")
+    log(ada, "a1")
+    exchange(ada)
+    log(ada, "a2")
+    (ada.path / ".git/refs/gml/remotes/origin/ledger.lock").touch()
+    assert exchange(ada).pushed.runs == 1
+    exchange(bob, pull)
+    log(ada, "a3")
+    exchange(ada)
+    (bob.path / ".git/refs/gml/remotes/origin/ledger.lock").touch()
+    (bob.path / ".git/refs/gml/ledger.lock").touch()
+    assert exchange(bob, pull).pulled.runs == 1
+
+
+def test_a_lock_that_was_left_on_the_remote_is_named_and_runs_get_there_by_the_inbox(clones, bare):
+    ada, bob = clones("ada", "bob")
+    log(ada, "a1")
+    exchange(ada)
+    log(ada, "a2")
+    lock = bare / "refs/gml/ledger.lock"
+    lock.touch()
+    report = exchange(ada, pause=lambda _: None)
+    assert report.inbox
+    assert "delete refs/gml/ledger.lock" in report.notes[0]
+    exchange(bob, pull)
+    assert names(bob) == ["a1", "a2"]
+    lock.unlink()
+    exchange(ada)
+    assert value(bare) == ada.git("rev-parse", LEDGER)

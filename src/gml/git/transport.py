@@ -252,6 +252,9 @@ def remarks(stderr: str) -> str:
     return _short("; ".join(line for line in lines if line and not _CHATTER.match(line)))
 
 
+LOCKED: Final = "File exists"
+"""Part of what git says when a lock file is in its way."""
+
 _CHATTER: Final = re.compile(
     r"(?:Enumerating|Counting|Compressing|Resolving|Total|Receiving|Unpacking|Writing) ?|Create a pull request|https?://"
 )

@@ -9,7 +9,18 @@ import subprocess
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import RemoteError, StorageError
-from gml.git.transport import Outcome, Refspec, State, Update, public, remarks, state_of, tokens, trouble
+from gml.git.transport import (
+    LOCKED,
+    Outcome,
+    Refspec,
+    State,
+    Update,
+    public,
+    remarks,
+    state_of,
+    tokens,
+    trouble,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -236,7 +247,7 @@ def _statuses(stdout: str, stderr: str) -> dict[str, Outcome]:
             continue
         reason = summary.partition("(")[2].removesuffix(")") or summary
         state = state_of(reason)
-        words = remarks(stderr) if state in {"refused", "protected", "failed"} else ""
+        words = remarks(stderr) if state in {"refused", "protected", "failed"} or LOCKED in stderr else ""
         if state == "failed" and "unpack" in reason:
             with contextlib.suppress(IndexError):
                 words = words or stderr.splitlines()[0]

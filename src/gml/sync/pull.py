@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gml.ledger.unite import is_shallow, unite_code, unite_ledger
 from gml.sync import registry
+from gml.sync.alone import alone
 from gml.sync.moved import Moved, changed_runs, kept_code
 from gml.sync.seen import Seen, keep, read_seen
 from gml.sync.thin import pull_thin, read_thin
@@ -58,11 +59,18 @@ def pull(workspace: Workspace, remote: Remote, report: Report | None = None, *, 
         StorageError: something could not be written.
     """
     report = report or Report(remote.name, remote.transport.url)
+    with alone(workspace, remote):
+        pull_alone(workspace, remote, report, fetch=fetch)
+    return report
+
+
+def pull_alone(workspace: Workspace, remote: Remote, report: Report, *, fetch: bool = True) -> None:
+    """Pull while the lock of exchanges is held."""
     store = workspace.store
     part = read_thin(store)
     if part is not None:
         pull_thin(workspace, remote, part, report.pulled)
-        return report
+        return
     before = read_seen(store, remote.names)
     if fetch:
         remote.transport.fetch(remote.names.refspecs(), prune=True, depth=1 if is_shallow(store) else None)
@@ -71,7 +79,6 @@ def pull(workspace: Workspace, remote: Remote, report: Report | None = None, *, 
     _rewritten(workspace, remote, before, after, report)
     take_in(workspace, after.ledgers, after.codes, report.pulled)
     registry.take_in(workspace, remote, after, report)
-    return report
 
 
 def take_in(workspace: Workspace, ledgers: list[str], codes: list[str], moved: Moved) -> None:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import RemoteError
-from gml.git.transport import Outcome, Refspec, Update, trouble
+from gml.git.transport import LOCKED, Outcome, Refspec, Update, trouble
 from gml.ledger.unite import unite_code, unite_ledger
 from gml.sync import edge, private, registry
+from gml.sync.alone import alone
 from gml.sync.moved import changed_runs, count_commits, kept_code
 from gml.sync.names import REGISTRY, TAGS
-from gml.sync.pull import Report, pull
+from gml.sync.pull import Report, pull_alone
 from gml.sync.seen import Seen, read_seen, set_seen
 from gml.sync.thin import read_thin
 
@@ -53,13 +54,21 @@ def push(
         FormatError: the remote was written by a newer gml.
     """
     report = report or Report(remote.name, remote.transport.url)
-    if is_partial(workspace):
-        _push_part(workspace, remote, report, pause)
-        return report
-    direct = workspace.settings.sync_mode != "inbox" if inbox is None else not inbox
+    with alone(workspace, remote):
+        if is_partial(workspace):
+            _push_part(workspace, remote, report, pause)
+        else:
+            direct = workspace.settings.sync_mode != "inbox" if inbox is None else not inbox
+            _push_whole(workspace, remote, report, pause, direct=direct)
+    return report
+
+
+def _push_whole(
+    workspace: Workspace, remote: Remote, report: Report, pause: Callable[[float], None], *, direct: bool
+) -> None:
     seen = read_seen(workspace.store, remote.names)
     if seen == Seen():
-        pull(workspace, remote, report)
+        pull_alone(workspace, remote, report)
         seen = read_seen(workspace.store, remote.names)
     for number in range(ROUNDS if direct else 0):
         report.rounds += 1
@@ -67,10 +76,9 @@ def push(
             pause(random.uniform(0.05, 0.4) * (2 ** (number - 1)))  # noqa: S311
             seen = read_seen(workspace.store, remote.names)
         if _send(workspace, remote, _updates(workspace, remote, seen, report), seen, report):
-            return report
-        pull(workspace, remote, report)
+            return
+        pull_alone(workspace, remote, report)
     _to_inbox(workspace, remote, report, pause)
-    return report
 
 
 def is_partial(workspace: Workspace) -> bool:
@@ -107,6 +115,12 @@ def _send(workspace: Workspace, remote: Remote, updates: list[Update], seen: See
         if outcome.state == "ok":
             set_seen(workspace.store, remote.names, update.name, update.new)
             _count(workspace, update, seen, report)
+        elif LOCKED in outcome.message:
+            note = (
+                f"{update.name} on {remote.name} is locked, perhaps by a process that died there: "
+                f"then delete {update.name}.lock in that repository"
+            )
+            report.notes += [note] if note not in report.notes else []
         elif outcome.state == "stale" and update.name.startswith(TAGS):
             report.conflicts.append(f"{update.name} is another one on {remote.name}; neither was moved")
     bad = next((o for o in outcomes if o.state not in {"ok", "stale"}), None)
@@ -168,7 +182,7 @@ def refusal(remote: Remote, outcome: Outcome) -> RemoteError:
         return RemoteError(
             f"{where} refused {outcome.name}: {outcome.message}", hint="nothing was changed there"
         )
-    told = trouble(remote.transport.url, outcome.message)
+    told = trouble(remote.transport.url, outcome.message.removeprefix(f"{remote.transport.url}: "))
     return RemoteError(told.message, hint=f"{outcome.name} was not moved; {told.hint}")
 
 
@@ -189,7 +203,7 @@ def _count(workspace: Workspace, update: Update, seen: Seen, report: Report) -> 
 def _look(workspace: Workspace, remote: Remote, report: Report) -> None:
     """Learn what is on the remote now."""
     if not private.is_private(workspace):
-        pull(workspace, remote, report)
+        pull_alone(workspace, remote, report)
         return
     inbox = f"inbox/{workspace.writer_id}/"
     spec = Refspec(f"refs/{remote.names.there}/{inbox}*", f"{remote.names.seen}{inbox}*")
