@@ -72,7 +72,7 @@ def fsck(repo: Path, row: Row, what: str) -> None:
         row.add(f"{what}: {done.stdout[:200]} {done.stderr[:200]}", "corrupt")
 
 
-def check(repo: Path, row: Row, known: kill_loop.Acknowledged, what: str) -> None:
+def check(repo: Path, row: Row, known: Known, what: str) -> None:
     """Recover, compare with what was acknowledged, and let git look at the repository."""
     begun = time.monotonic()
     done = subprocess.run(
@@ -82,12 +82,63 @@ def check(repo: Path, row: Row, known: kill_loop.Acknowledged, what: str) -> Non
         row.add(f"{what}: recover: {done.stderr[:300]}", "blocked")
     if time.monotonic() - begun > PATIENCE:
         row.add(f"{what}: recover took {time.monotonic() - begun:.0f} s", "blocked")
-    for missing in kill_loop.lost(repo, known):
+    for missing in kill_loop.lost(repo, known) + lost_versions(repo, known):
         row.add(f"{what}: {missing}")
-    row.acknowledged += (
-        len(known.points) + len(known.params) + len(known.files) + len(known.ended) + len(known.tags)
-    )
+    row.acknowledged += known.count
     fsck(repo, row, what)
+
+
+@dataclass
+class Known(kill_loop.Acknowledged):
+    """What calls returned from, registered versions included."""
+
+    versions: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        parts = (self.points, self.params, self.files, self.ended, self.tags, self.versions)
+        return sum(len(part) for part in parts)
+
+    def note(self, said: list[list]) -> None:
+        """Add what a worker's child said."""
+        kinds = {"start", "end", "m", "p", "t", "a"}
+        self.read([json.dumps(line).encode() + b"\n" for line in said if line[0] in kinds])
+        for line in said:
+            if line[0] == "v":
+                self.versions[line[1], line[2]] = line[3]
+
+    def durable(self) -> Known:
+        """Return what a power cut must not take: runs that have ended, changes of them, versions."""
+        ended = self.ended
+        return Known(
+            runs=set(ended),
+            ended=set(ended),
+            points={point for point in self.points if point[0] in ended},
+            params={key: value for key, value in self.params.items() if key[0] in ended},
+            tags={key: value for key, value in self.tags.items() if key[0] in ended},
+            files={key: value for key, value in self.files.items() if key[0] in ended},
+            versions=dict(self.versions),
+        )
+
+
+def lost_versions(repo: Path, known: Known) -> list[str]:
+    """Return the acknowledged versions that the registry does not have, or has otherwise."""
+    from gml.domain.errors import GmlError
+    from gml.registry.branch import Registry
+    from gml.workspace import Workspace
+
+    if not known.versions:
+        return []
+    view = Registry(Workspace.open(repo)).view()
+    missing = []
+    for (model, number), run in known.versions.items():
+        try:
+            held = view.version(model, number).run
+        except GmlError as error:
+            held = error.message
+        if held != run:
+            missing.append(f"version {number} of {model}: {held}")
+    return missing
 
 
 class Worker:
@@ -153,10 +204,11 @@ def worker(repo: Path, **environ: str):
 
 
 @contextmanager
-def strace(pid: int, injection: str):
-    """Inject a fault into a process and its children from now on."""
+def strace(pid: int, call: str, fault: str):
+    """Inject a fault into the calls of a process and its children from now on."""
+    injection = f"inject={call}:{fault}"
     tracer = subprocess.Popen(
-        ["strace", "-f", "-p", str(pid), "-o", "/dev/null", "-e", injection],
+        ["strace", "-f", "-p", str(pid), "-o", "/dev/null", "-e", "signal=none", "-e", f"trace={call}", "-e", injection],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -183,9 +235,3 @@ def can_inject() -> str:
         capture_output=True, check=False,
     )  # fmt: skip
     return "" if done.returncode in {-9, 137} else "strace may not trace processes here"
-
-
-def note(known: kill_loop.Acknowledged, said: list[list]) -> None:
-    """Add what a child said to what was acknowledged."""
-    kinds = {"start", "end", "m", "p", "t", "a"}
-    known.read([json.dumps(line).encode() + b"\n" for line in said if line[0] in kinds])

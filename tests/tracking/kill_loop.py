@@ -150,6 +150,7 @@ def kill_after(child: subprocess.Popen[bytes], lines: int) -> list[bytes]:
 
 def lost(repo: Path, known: Acknowledged) -> list[str]:
     """Return what was acknowledged and is not in the repository exactly once."""
+    from gml.domain.errors import GmlError
     from gml.tracking.contents import open_artifact
     from gml.tracking.reader import Reader
     from gml.workspace import Workspace
@@ -163,17 +164,26 @@ def lost(repo: Path, known: Acknowledged) -> list[str]:
             found.update((run_id, key, step) for step in reader.history(run, key)[0])
     missing += [f"point {point}" for point in known.points if not found[point]]
     missing += [f"point {point} is there {count} times" for point, count in found.items() if count != 1]
+    runs = {run_id: run for run_id, run in runs.items() if run is not None}
     for (run_id, key), value in known.params.items():
-        if runs[run_id].params.get(key) != value:
+        if run_id in runs and runs[run_id].params.get(key) != value:
             missing.append(f"param {key} of {run_id}")
     for (run_id, key), value in known.tags.items():
-        if int(runs[run_id].tags.get(key, -1)) < value:
+        if run_id in runs and int(runs[run_id].tags.get(key, -1)) < value:
             missing.append(f"tag {key} of {run_id}")
     for (run_id, name), digest in known.files.items():
-        with open_artifact(reader, runs[run_id], name) as file:
-            if hashlib.sha256(file.read()).hexdigest() != digest:
-                missing.append(f"artifact {name} of {run_id}")
-    missing += [f"the end of {run_id}" for run_id in known.ended if runs[run_id].status != "FINISHED"]
+        if run_id not in runs:
+            continue
+        try:
+            with open_artifact(reader, runs[run_id], name) as file:
+                whole = hashlib.sha256(file.read()).hexdigest() == digest
+        except GmlError:
+            whole = False
+        if not whole:
+            missing.append(f"artifact {name} of {run_id}")
+    missing += [
+        f"the end of {run_id}" for run_id in known.ended & runs.keys() if runs[run_id].status != "FINISHED"
+    ]
     missing += [str(error) for error in reader.damaged]
     return missing
 

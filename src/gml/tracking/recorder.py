@@ -331,10 +331,11 @@ class Recorder:
                 log.warning("gml: after run %s: %s", self.run_id, error)
 
     def _commit(self, *, live: bool) -> None:
-        from gml.tracking.commit import commit_sessions, sealer
-        from gml.tracking.journal.fold import SessionFold
-
         try:
+            # Here, as the disk may fail, or the package be upgraded, between the import and this moment.
+            from gml.tracking.commit import commit_sessions, sealer
+            from gml.tracking.journal.fold import SessionFold
+
             workspace = self.open_workspace()
             if self._fold is None:
                 self._fold = SessionFold(self.path, sealer(workspace), self._membership.session)
