@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -146,6 +147,7 @@ class Worker:
 
     def __init__(self, repo: Path, **environ: str) -> None:
         self.repo = repo
+        self.child = 0
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "worker.py")],
             cwd=repo, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
@@ -170,16 +172,51 @@ class Worker:
         self._process.stdin.write(f"{operation} {number}\n".encode())
         kind, pid = self.read()
         assert kind == "pid"
+        self.child = pid
         return pid
+
+    def send_go(self) -> None:
+        """Let the child begin and go on without waiting for it."""
+        self._process.stdin.write(b"go\n")
 
     def go(self) -> tuple[list[list], int]:
         """Let the child begin; return what it said and its exit code (-9: it was killed)."""
-        self._process.stdin.write(b"go\n")
+        self.send_go()
         said = []
         while True:
             line = self.read()
             if line[0] == "done":
                 return said, line[1]
+            said.append(line)
+
+    def listen(self, seconds: float) -> list[list]:
+        """Return what the child says in the next seconds and what it had said already."""
+        said = []
+        end = time.monotonic() + seconds
+        with suppress(TimeoutError):
+            while True:
+                said.append(self.read(max(0.0, end - time.monotonic())))
+        return said
+
+    @contextmanager
+    def frozen(self):
+        """Let the child stand still."""
+        os.kill(self.child, signal.SIGSTOP)
+        try:
+            while Path(f"/proc/{self.child}/stat").read_text().rpartition(")")[2].split()[0] not in "TZ":
+                time.sleep(0.001)
+            yield
+        finally:
+            os.kill(self.child, signal.SIGCONT)
+
+    def kill_child(self) -> list[list]:
+        """Kill -9 the child and return what it had said."""
+        os.kill(self.child, signal.SIGKILL)
+        said = []
+        while True:
+            line = self.read()
+            if line[0] == "done":
+                return said
             said.append(line)
 
     def do(self, operation: str, number: int = 0) -> tuple[list[list], int]:
@@ -235,3 +272,49 @@ def can_inject() -> str:
         capture_output=True, check=False,
     )  # fmt: skip
     return "" if done.returncode in {-9, 137} else "strace may not trace processes here"
+
+
+def mount(disk: Path, place: Path, *options: str) -> str:
+    """Mount an image and return why that failed, empty when it did not."""
+    place.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        ["mount", "-o", ",".join(("loop", *options)), str(disk), str(place)], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    return done.stderr.strip()[:200] if done.returncode else ""
+
+
+def unmount(place: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while subprocess.run(["umount", str(place)], capture_output=True, check=False).returncode:
+        if time.monotonic() > end:
+            subprocess.run(["umount", "-l", str(place)], check=True)
+            return
+        time.sleep(0.05)
+
+
+def image(disk: Path, place: Path, megabytes: int) -> str:
+    """Make an ext4 file system in a file and mount it; return why that is not possible here."""
+    if os.geteuid() != 0:
+        return "only root may mount a file system"
+    if shutil.which("mkfs.ext4") is None:
+        return "no mkfs.ext4 on this machine"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with disk.open("wb") as file:
+        file.truncate(megabytes << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
+    return mount(disk, place)
+
+
+@contextmanager
+def tmpfs(place: Path, size: str):
+    """Mount a small file system in memory; yields why that is not possible, empty when it is."""
+    place.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        yield done.stderr.strip() or "cannot mount"
+        return
+    try:
+        yield ""
+    finally:
+        unmount(place)
