@@ -24,6 +24,9 @@ compat:  ## Run MLflow's client, server and store beside ours, in an environment
 	$(COMPAT_VENV)/bin/python -m pip install -q "mlflow>=3,<4" -e . --group test
 	$(COMPAT_VENV)/bin/python -m pytest -n 0 -m "heavy or compat" -W default tests/compat_mlflow tests/compat
 
+faults:  ## Kill, fill, cut and break everything, and print what was lost (15 minutes; FAULTS="--only kill --scale 0.1")
+	$(PYTHON) tests/faults/run.py $(FAULTS)
+
 bench:  ## Measure, beside MLflow where it is installed (ten minutes)
 	$(PYTHON) benchmarks/run.py
 

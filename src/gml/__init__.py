@@ -114,7 +114,7 @@ __all__ = ["__version__", *_HOMES, "data", "load_model", "plot", *_MODULES]  # n
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is not None:
-        # The calls of a run are there before it begins: a file that cannot be read later must not end a training.
+        # All at once: a module that cannot be read later must not end a training.
         importlib.import_module("gml.tracking.log")
         value = getattr(importlib.import_module(home), name)
     elif name == "load_model":

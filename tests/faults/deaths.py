@@ -9,9 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab import Known, Row, check, fsck, git, image, kill_loop, mount, new_repo, unmount, worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DECADE = 315_000_000
 
@@ -94,7 +97,9 @@ def collectors(top: Path, seconds: float) -> Row:
         while time.monotonic() < end:
             number += 1
             if number % 3 == 0:
-                done = subprocess.run([sys.executable, "-m", "gml", "-C", str(repo), "gc"], capture_output=True, check=False)
+                done = subprocess.run(
+                    [sys.executable, "-m", "gml", "-C", str(repo), "gc"], capture_output=True, check=False
+                )
                 if done.returncode:
                     row.add(f"gml gc: {done.stderr[:200]!r}", "blocked")
             else:
@@ -158,10 +163,10 @@ def power_cuts(top: Path, images: int, seed: int = 1) -> Row:
                 with process.frozen():
                     known.note(process.listen(0))
                     copy = _copy(disk, top / "copy.img")
-                if copy is None:
-                    continue
-                row.trials += 1
-                _after_cut(copy, top / "copy", known.durable(), row)
+                    if copy is not None:
+                        row.trials += 1
+                        # A place of its own: libgit2 remembers packs by their path.
+                        _after_cut(copy, top / f"copy-{row.trials}", known.durable(), row)
             process.kill_child()
     finally:
         unmount(place)

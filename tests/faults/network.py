@@ -104,7 +104,10 @@ def daemon(top: Path):
 def transfers(top: Path, direction: str, *, runs: int = 35, step: int = STEP) -> Row:
     """Cut a push or a fetch after every 64 KiB; then let it through."""
     row = Row(f"{direction} cut at every {step // 1024} KiB, git and dulwich by turns")
-    if subprocess.run(["git", "daemon", "--help"], capture_output=True, check=False).returncode not in {0, 129}:
+    if subprocess.run(["git", "daemon", "--help"], capture_output=True, check=False).returncode not in {
+        0,
+        129,
+    }:
         row.skipped = "no git daemon on this machine"
         return row
     known = Known()
@@ -147,7 +150,9 @@ def _exchange(repo: Path, url: str, engine: str, which: str) -> str:
 
     git(repo, "remote", "set-url", "origin", url)
     workspace = Workspace.open(repo)
-    remote = Remote("origin", names_of(workspace, "origin"), connect(workspace.store, "origin", engine=engine))
+    remote = Remote(
+        "origin", names_of(workspace, "origin"), connect(workspace.store, "origin", engine=engine)
+    )
     try:
         if which == "push":
             push(workspace, remote, pause=lambda _: None)

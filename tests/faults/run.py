@@ -16,16 +16,19 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import deaths
+import disks
 import network
-import storage
 import syscalls
 from lab import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "durability.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
@@ -77,14 +80,14 @@ FAULTS = (
     Fault("eio-push", _fail("EIO", "push", 2)),
     Fault("enospc-gc", _fail("ENOSPC", "gc", 2)),
     Fault("eio-gc", _fail("EIO", "gc", 2)),
-    Fault("full", lambda top, scale: storage.full_disk(top, _count(6, scale))),
-    Fault("fsize", lambda top, _: storage.file_limit(top)),
-    Fault("read-only", lambda top, _: storage.read_only(top)),
-    Fault("journal", lambda top, scale: storage.cut_journal(top, _step(1, scale))),
+    Fault("full", lambda top, scale: disks.full_disk(top, _count(6, scale))),
+    Fault("fsize", lambda top, _: disks.file_limit(top)),
+    Fault("read-only", lambda top, _: disks.read_only(top)),
+    Fault("journal", lambda top, scale: disks.cut_journal(top, _step(1, scale))),
     Fault("push-cut", lambda top, scale: network.transfers(top, "push", runs=_count(35, scale))),
     Fault("fetch-cut", lambda top, scale: network.transfers(top, "fetch", runs=_count(35, scale))),
-    Fault("damage", lambda top, scale: storage.damage(top, _count(24, scale))),
-    Fault("locks", lambda top, _: storage.stale_locks(top)),
+    Fault("damage", lambda top, scale: disks.damage(top, _count(24, scale))),
+    Fault("locks", lambda top, _: disks.stale_locks(top)),
     Fault("clocks", lambda top, scale: deaths.clocks(top, _count(20, scale))),
     Fault("signals", lambda top, scale: deaths.signals(top, _count(10, scale))),
     Fault("writers", lambda top, _: deaths.crowds(top, (2, 4, 8, 32))),
@@ -98,7 +101,7 @@ def run(fault: Fault, scale: float) -> tuple[Row, float]:
     with tempfile.TemporaryDirectory(prefix=f"gml-{fault.name}-", dir=os.environ.get(SCRATCH)) as folder:
         try:
             row = fault.work(Path(folder), scale)
-        except Exception:  # noqa: BLE001 - one line of the table that says so
+        except Exception:
             row = Row(fault.name)
             row.add(traceback.format_exc(limit=4), "blocked")
     return row, time.monotonic() - begun
@@ -106,7 +109,9 @@ def run(fault: Fault, scale: float) -> tuple[Row, float]:
 
 def isolate(home: str) -> None:
     """Let nothing of the user's configuration reach the processes."""
-    for name in [name for name in os.environ if name.startswith(("GIT_", "GML_", "MLFLOW_")) and name != SCRATCH]:
+    for name in [
+        name for name in os.environ if name.startswith(("GIT_", "GML_", "MLFLOW_")) and name != SCRATCH
+    ]:
         del os.environ[name]
     os.environ.update(HOME=home, GIT_CONFIG_GLOBAL="/dev/null", GIT_CONFIG_NOSYSTEM="1")
     os.environ.update(EMAIL="ada@example.org")
@@ -116,8 +121,10 @@ def table(rows: list[tuple[Row, float]], scale: float) -> str:
     """Return the table as Markdown."""
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
     lines = [
-        f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}, git {git}"
-        f"{'' if scale == 1 else f'; scale {scale:g}'}.",
+        (
+            f"{platform.system()} {platform.release().split('-')[0]}, Python {platform.python_version()}, git {git}"
+            f"{'' if scale == 1 else f'; scale {scale:g}'}."
+        ),
         "",
         "| fault | trials | acknowledged | lost | corrupt | blocked | skipped |",
         "|---|---:|---:|---:|---:|---:|---|",
@@ -125,7 +132,10 @@ def table(rows: list[tuple[Row, float]], scale: float) -> str:
     for row, _ in rows:
         counts = (row.trials, row.acknowledged, row.lost, row.corrupt, row.blocked)
         lines.append(f"| {row.fault} | {' | '.join(f'{n:,}' for n in counts)} | {row.skipped} |")
-    sums = [sum(getattr(row, name) for row, _ in rows) for name in ("trials", "acknowledged", "lost", "corrupt", "blocked")]
+    sums = [
+        sum(getattr(row, name) for row, _ in rows)
+        for name in ("trials", "acknowledged", "lost", "corrupt", "blocked")
+    ]
     lines.append(f"| **all** | {' | '.join(f'{n:,}' for n in sums)} | |")
     return "\n".join(lines)
 
@@ -141,7 +151,13 @@ def write(text: str) -> None:
 def main() -> int:
     """Parse the command line, try the faults in two processes' worth of threads, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="lines whose short name begins so; may be repeated")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="lines whose short name begins so; may be repeated",
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the trials, such as 0.1")
     parser.add_argument("--jobs", type=int, default=2, help="faults that are tried at once")
     parser.add_argument("--write", action="store_true", help="put the table into docs/durability.md")
@@ -162,7 +178,11 @@ def main() -> int:
                 row, seconds = future.result()
                 rows.append((row, seconds))
                 verdict = f"skipped: {row.skipped}" if row.skipped else "good" if row.good else "BAD"
-                print(f"{fault.name}: {row.trials} trials in {seconds:.0f} s, {verdict}", file=sys.stderr, flush=True)
+                print(
+                    f"{fault.name}: {row.trials} trials in {seconds:.0f} s, {verdict}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 for detail in row.details[:12]:
                     print(f"    {detail}", file=sys.stderr)
     text = table(rows, options.scale)

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import warnings
+from pathlib import Path
 
 
 def say(*what: object) -> None:
@@ -71,11 +72,11 @@ def bulky(number: int) -> None:
 
     data = random.Random(number).randbytes(60_000)
     path = f"bulk-{number}.bin"
-    with open(path, "wb") as file:
+    with Path(path).open("wb") as file:
         file.write(data)
     with gml.start_run(run_name=f"bulk-{number}") as run:
         gml.log_artifact(path)
-    os.unlink(path)
+    Path(path).unlink()
     kept("start", run.run_id)
     kept("a", run.run_id, path, hashlib.sha256(data).hexdigest())
     kept("end", run.run_id)

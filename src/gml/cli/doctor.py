@@ -34,7 +34,9 @@ def doctor_command(quick: bool, online: bool, repair: bool, as_json: bool) -> in
     from gml.tracking.health import examine, summary
 
     workspace = open_workspace()
-    looked = chain(examine(workspace, deep=not quick), doctor.examine(workspace, online=online))
+    looked = chain(
+        examine(workspace, deep=not quick), doctor.examine(workspace, online=online, deep=not quick)
+    )
     findings = []
     for finding in doctor.repair(workspace) if repair else looked:
         findings.append(finding)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from gml.domain.errors import CorruptError, NotFoundError
 from gml.fs import fsync_directory
 from gml.git.loose import loose_path
 from gml.git.revisions import in_index
@@ -68,14 +71,52 @@ def unpack(store: FileStore, pack: Path) -> bool:
     return True
 
 
-def missing_in_history(store: FileStore) -> list[str]:
-    """Return the objects that some ref needs, in any past state, and that are not here.
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What `git fsck` found.
 
-    Nothing without a git command, and nothing beyond a commit that is missing itself.
+    Attributes:
+        objects: ids of objects that some ref needs, in any past state, and that cannot be read.
+        packs: pack files whose checksum is wrong.
     """
+
+    objects: list[str] = field(default_factory=list)
+    packs: list[Path] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        """Whether anything is broken."""
+        return bool(self.objects or self.packs)
+
+
+_SIGNS: Final = re.compile(r"missing|corrupt|mismatch|unable|invalid|broken|bad|could not|failed")
+_ID: Final = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{64}|[0-9a-f]{40})(?![0-9a-f])")
+_LOOSE: Final = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{38,62})")
+_PACK: Final = re.compile(r"(pack-[0-9a-f]+)\.(?:pack|idx)")
+
+
+def check_history(store: FileStore) -> Broken:
+    """Let git look at every object; nothing is found without a git command."""
     git = shutil.which("git", path=store.environ.get("PATH", os.defpath))
     if git is None:
-        return []
-    args = ["rev-list", "--objects", "--all", "--missing=print", "--no-object-names"]
-    done = GitCommand(git, store).run(args, timeout=None)
-    return [line[1:].decode() for line in done.stdout.splitlines() if line.startswith(b"?")]
+        return Broken()
+    done = GitCommand(git, store).run(["fsck", "--full", "--no-dangling", "--no-progress"], timeout=None)
+    if not done.returncode:
+        return Broken()
+    said = (done.stdout + done.stderr).decode("utf-8", "replace")
+    lines = [line for line in said.splitlines() if _SIGNS.search(line)]
+    ids = {oid for line in lines for oid in _ID.findall(line)}
+    ids |= {"".join(parts) for line in lines for parts in _LOOSE.findall(line)}
+    names = {name for line in lines if "mismatch" in line for name in _PACK.findall(line)}
+    packs = [pack for objects in store.objects_dirs() for pack in (objects / "pack").glob("*.pack")]
+    return Broken(
+        sorted(oid for oid in ids if not _readable(store, oid)),
+        [pack for pack in packs if pack.stem in names],
+    )
+
+
+def _readable(store: FileStore, oid: str) -> bool:
+    try:
+        store.read(oid)
+    except (CorruptError, NotFoundError):
+        return False
+    return True

@@ -29,14 +29,17 @@ _DAY: Final = 86_400
 _STALE: Final = 600
 
 
-def examine(workspace: Workspace, *, online: bool = False) -> Iterator[Finding]:
-    """Yield what there is to say about refs, locks, clocks, sharing and remotes.
+def examine(workspace: Workspace, *, online: bool = False, deep: bool = False) -> Iterator[Finding]:
+    """Yield what there is to say about refs, past states, locks, clocks, sharing and remotes.
 
     Args:
         workspace: the repository.
         online: also ask every remote.
+        deep: let git look at every object, those of past states too.
     """
     yield from _refs(workspace)
+    if deep and not is_partial(workspace):
+        yield from _past(workspace)
     yield from _locks(workspace)
     yield from _clock(workspace)
     yield from _shared(workspace)
@@ -62,6 +65,21 @@ def _refs(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("note", "history", "shallow: the ledger's older states are not here")
     if is_partial(workspace):
         yield Finding("note", "ledger", "only a part of the remote's runs is here")
+
+
+def _past(workspace: Workspace) -> Iterator[Finding]:
+    broken = salvage.check_history(workspace.store)
+    newest = broken_objects(workspace) if broken else {}
+    for oid in broken.objects:
+        # The newest state is named run by run by others.
+        if oid not in newest:
+            yield Finding(
+                "damage", "history", f"object {oid} of a past state cannot be read; `gml doctor --repair`"
+            )
+    for pack in broken.packs:
+        yield Finding("damage", "pack", f"{pack.name} has a wrong checksum; `gml doctor --repair`")
+    if not broken:
+        yield Finding("ok", "history", "git finds every object of every past state")
 
 
 def _locks(workspace: Workspace) -> Iterator[Finding]:
@@ -159,7 +177,7 @@ def _remotes(workspace: Workspace, *, online: bool) -> Iterator[Finding]:
 def broken_objects(workspace: Workspace, *, history: bool = False) -> dict[str, str]:
     """Return the objects of the ledger's and the code's newest state that cannot be read: id -> path.
 
-    With `history`, also those that are missing from any past state of any ref.
+    With `history`, also those that some past state of some ref needs.
     """
     found: dict[str, str] = {}
     store, ledger = workspace.store, workspace.ledger
@@ -168,7 +186,7 @@ def broken_objects(workspace: Workspace, *, history: bool = False) -> dict[str, 
         if tip is not None:
             _broken(workspace, tip, ref, found)
     if history:
-        for oid in salvage.missing_in_history(store):
+        for oid in salvage.check_history(store).objects:
             found.setdefault(oid, "history")
     return found
 
@@ -195,11 +213,12 @@ def repair(workspace: Workspace) -> Iterator[Finding]:
     """
     with workspace.ledger.writing():
         found = broken_objects(workspace, history=True)
+        packs = salvage.check_history(workspace.store).packs
         place = workspace.state_dir / "quarantine"
-        if not found:
+        if not found and not packs:
             yield Finding("ok", "repair", "no object is broken")
             return
-        for path in _holders(workspace, found):
+        for path in dict.fromkeys([*_holders(workspace, found), *packs]):
             salvage.set_aside(path, place)
             yield Finding("note", "repair", f"{path.name} is damaged and was moved to {place}")
         _salvage(workspace, place)

@@ -95,6 +95,10 @@ def commit_sessions(
                     pending[path] = Pending(fold, live=False)
         if not pending:
             return []
+        for item in pending.values():
+            if item.live:
+                # It is folded again: a journal must not know less after a power cut than the ledger.
+                journal.make_durable(item.fold.path)
         try:
             return _store(workspace, writer, list(pending.values()), own)
         except (InvalidValueError, CorruptError, NotFoundError):

@@ -68,6 +68,9 @@ def add_session(
         name = name or layout.edit_name(clock, fold.session)
         path, at = f"{base}/edits/{name}", f"git:{name}"
         document |= {"format": EDIT_FORMAT, "clock": clock}
+    known = previous or (record if fold.is_salvaged else None)
+    if known is not None and not live and is_behind(fold, document, known):
+        return known
     document["run_id"] = run_id
     document["revision"] = int(previous.get("revision", 0)) + 1 if previous else 1
     _close(document, fold, live=live)
@@ -77,6 +80,45 @@ def add_session(
     _add_experiment(view, fold, batch)
     batch.changes[f"{path}.json"] = encode(document)
     return document
+
+
+_OWN: Final = frozenset(("session", "writer", "format", "clock", "run_id", "revision", "status", "end_time"))
+
+
+def is_behind(fold: SessionFold, document: Document, known: Document) -> bool:
+    """Whether everything in a journal is in a document already which says how the run ended.
+
+    The end of a journal need not survive a power cut, while the ledger does, and neither does its removal.
+    Folding such a journal again would take away what is committed.
+    """
+    if known.get("status") in {None, RUNNING}:
+        return False
+    if fold.status is not None and fold.status != known["status"]:
+        return False
+    points = known.get("metrics", {})
+    for key, summary in fold.history.summaries.items():
+        if key not in points or summary.count > points[key].get("count", 1):
+            return False
+    for key, value in document.items():
+        if key in _OWN:
+            continue
+        held = known.get(key)
+        if key == "artifacts":
+            digests = {name: facts and facts["sha256"] for name, facts in (held or {}).items()}
+            if any(
+                name not in digests or digests[name] != (facts and facts["sha256"])
+                for name, facts in value.items()
+            ):
+                return False
+        elif key in {"params", "tags"}:
+            if not value.items() <= (held or {}).items():
+                return False
+        elif key in {"inputs", "outputs"}:
+            if len(value) > len(held or ()):
+                return False
+        elif value != held:
+            return False
+    return True
 
 
 def _close(document: Document, fold: SessionFold, *, live: bool) -> None:

@@ -148,6 +148,11 @@ class SessionFold:
         )
 
     @property
+    def is_salvaged(self) -> bool:
+        """Whether the journal's first line was damaged and made up."""
+        return self._salvage
+
+    @property
     def stays_open(self) -> bool:
         """Whether the run goes on after its processes: its end is only what somebody says is its end."""
         return bool(self.header.get("open"))

@@ -363,6 +363,17 @@ def sizes(path: Path) -> dict[str, int]:
     return {file.name: file.stat().st_size for file in (path / SHARED, *process_files(path))}
 
 
+def make_durable(path: Path) -> None:
+    """Sync all files of events; what cannot be synced is left to the next time."""
+    for file in (path / SHARED, *process_files(path)):
+        with suppress(OSError):
+            fd = _open_to_look(file)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
 def retire(path: Path, seen: Mapping[str, int]) -> bool:
     """Take a folded session's directory out of the way.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab import Known, Row, check, fsck, git, image, mount, new_repo, tmpfs, unmount, worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIMITS = (0, 1, 100, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 40_000, 100_000)
 
@@ -109,7 +111,14 @@ def read_only(top: Path) -> Row:
         row.skipped = failed
         return row
     try:
-        for args in (("ls",), ("show", "@"), ("registry", "ls"), ("status",), ("history", "loss"), ("doctor",)):
+        for args in (
+            ("ls",),
+            ("show", "@"),
+            ("registry", "ls"),
+            ("status",),
+            ("history", "loss"),
+            ("doctor",),
+        ):
             row.trials += 1
             done = gml(repo, *args)
             if done.returncode or not done.stdout.strip():
@@ -246,7 +255,7 @@ def damage(top: Path, trials: int, seed: int = 1) -> Row:
         shutil.copytree(origin, copy)
         packed = number % 4 == 3
         if packed:
-            git(copy, "repack", "-adq")
+            _pack_ledger(copy)
         else:
             _unpack(copy)
         objects = copy / ".git/objects"
@@ -261,7 +270,9 @@ def damage(top: Path, trials: int, seed: int = 1) -> Row:
             row.add(f"{how} {victim.name}: doctor: {found.returncode} {found.stderr[-200:]}", "corrupt")
         repaired = gml(copy, "doctor", "--repair")
         if repaired.returncode or "Traceback" in repaired.stderr:
-            row.add(f"{how} {victim.name}: repair: {repaired.stdout[-300:]} {repaired.stderr[-200:]}", "blocked")
+            row.add(
+                f"{how} {victim.name}: repair: {repaired.stdout[-300:]} {repaired.stderr[-200:]}", "blocked"
+            )
         check(copy, row, known, f"{how} {victim.name}")
         shutil.rmtree(copy)
     fsck(origin, row, "origin")
@@ -278,6 +289,15 @@ def _unpack(repo: Path) -> None:
         with aside.open("rb") as file:
             subprocess.run(["git", "-C", str(repo), "unpack-objects", "-q"], stdin=file, check=True)
         aside.unlink()
+
+
+def _pack_ledger(repo: Path) -> None:
+    """Put the ledger into one pack; what is only the user's stays apart."""
+    _unpack(repo)
+    listed = git(repo, "rev-list", "--objects", "--no-object-names", "refs/gml/ledger")
+    command = ["git", "-C", str(repo), "pack-objects", "-q", str(repo / ".git/objects/pack/pack")]
+    subprocess.run(command, input=listed + "\n", text=True, check=True, stdout=subprocess.DEVNULL)
+    git(repo, "prune-packed", "-q")
 
 
 def _wanted(repo: Path, file: Path, *, packed: bool) -> bool:
@@ -299,7 +319,7 @@ def _ledger_objects(repo: Path) -> frozenset[str]:
 
 
 def _break(file: Path, how: str, rng: random.Random) -> None:
-    os.chmod(file, 0o644)
+    file.chmod(0o644)
     data = bytearray(file.read_bytes())
     if how == "missing":
         file.unlink()
