@@ -7,7 +7,7 @@ import logging
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import anyio
 import anyio.to_thread
@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from gml._version import __version__
 from gml.domain.errors import GmlError
-from gml.server import files, models, native, openapi, registry, tracking
+from gml.server import files, models, native, openapi, pages, registry, tracking
 from gml.server.access import COOKIE
 from gml.server.context import Context
 from gml.server.counters import Counters
@@ -63,7 +63,7 @@ def table() -> Table:
             out.add(_under(f"{prefix}/", route))
     for route in files.UI_ROUTES:
         out.add(_under(f"{API[1]}/mlflow/", route))
-    for route in (*files.ROOT_ROUTES, *native.ROUTES, *_OWN):
+    for route in (*files.ROOT_ROUTES, *native.ROUTES, *_OWN, *pages.ROUTES):
         out.add(route)
     return out
 
@@ -89,6 +89,8 @@ class App:
         self.root_path = root_path.rstrip("/")
         self.table = table()
         self.counters = Counters()
+        self.stopping = False
+        self.pages = pages.Pages(lambda: self.stopping)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in start and end of the server."""
@@ -157,6 +159,11 @@ class App:
                     await anyio.to_thread.run_sync(store.live.close_idle)
                 except GmlError as error:
                     log.warning("gml: %s", error)
+
+    def top(self, store: Store) -> str:
+        """Return the path of a repository, as browsers see it."""
+        name = next((name for name, each in self.stores.items() if each is store), "")
+        return self.root_path + (f"{REPOSITORIES}{quote(name, safe='')}" if name else "")
 
     # --- one request --------------------------------------------------------------------------
 
@@ -319,6 +326,9 @@ _OWN: Final = [_HEALTH, _VERSION, _METRICS, _LOGIN, _HOME, _DESCRIPTION, *_INFO]
 async def _own(app: App, route: Route, context: Context, request: Request) -> Response:
     if route is _HEALTH:
         return PlainTextResponse("OK")
+    if route in pages.ROUTES:
+        path = None if route is pages.ROUTES[0] else context.path.get("path", "")
+        return app.pages.answer(context.store, app.top(context.store), path)
     if route is _VERSION:
         return PlainTextResponse(MLFLOW_VERSION)
     if route is _METRICS:
@@ -335,10 +345,13 @@ async def _own(app: App, route: Route, context: Context, request: Request) -> Re
             COOKIE, session, httponly=True, samesite="strict", secure=request.url.scheme == "https"
         )
         return response
+    if route is _HOME and "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(f"{app.top(context.store)}{pages.PREFIX}/")
     if route is _HOME:
         return PlainTextResponse(
             f"gml {__version__}\n\nMLflow's API   /api/2.0/mlflow/\ngml's API      {native.PREFIX}/\n"
             f"description    {native.PREFIX}/openapi.json\nmetrics        /metrics\n"
+            f"pages          {pages.PREFIX}/\n"
         )
     return reply(
         {

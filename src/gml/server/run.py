@@ -20,6 +20,7 @@ from gml.service import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+    from types import FrameType
 
 log = logging.getLogger("gml.server")
 
@@ -94,8 +95,14 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         forwarded_allow_ips=",".join(settings.proxies) or "127.0.0.1",
         h11_max_incomplete_event_size=64 * 1024,
     )
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.stopping = True  # streams of open pages would never end by themselves
+            super().handle_exit(sig, frame)
+
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
     finally:
         listening.close()
         log.removeHandler(logging_)

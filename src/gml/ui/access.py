@@ -76,6 +76,21 @@ class Sessions:
         return hmac.compare_digest(given.encode(), self.token.encode())
 
 
+class WithHeaders:
+    """An ASGI application with the headers that keep its pages apart from everything else.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await self._app(scope, receive, _with_headers(send))
+
+
 class Guarded:
     """An ASGI application behind host check, token and headers.
 

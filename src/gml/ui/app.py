@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from gml.domain.errors import GmlError, NotFoundError
 from gml.tracking.contents import artifact, open_artifact
 from gml.ui import live
-from gml.ui.access import COOKIE, LOGIN, Guarded, Sessions
+from gml.ui.access import COOKIE, LOGIN, Guarded, Sessions, WithHeaders
 from gml.ui.links import PAGES, Links
 from gml.ui.pages import artifact as artifact_page
 from gml.ui.pages import compare as compare_page
@@ -62,11 +62,19 @@ class Pages:
         source: where runs come from.
         sessions: who may log in; None where something in front has checked.
         prefix: path below which the pages are, as browsers see it.
+        stopping: whether streams have to end.
     """
 
-    def __init__(self, source: Source, sessions: Sessions | None, prefix: str = "") -> None:
+    def __init__(
+        self,
+        source: Source,
+        sessions: Sessions | None,
+        prefix: str = "",
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.source = source
         self.sessions = sessions
+        self.stopping = stopping
         self.to = Links(prefix)
         root = source.workspace.store.location
         self.title = (root.worktree or root.common_dir).name.removesuffix(".git") or "gml"
@@ -243,7 +251,11 @@ class Pages:
 
     async def live(self, request: Request) -> Response:
         """Return a stream of what running trainings log."""
-        stream = live.events(self.source, _ids(request)[:50], request.is_disconnected)
+
+        async def gone() -> bool:
+            return self.stopping() or await request.is_disconnected()
+
+        stream = live.events(self.source, _ids(request)[:50], gone)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
@@ -272,13 +284,28 @@ def create_app(
         >>> app = create_app(Workspace.open(), hosts=["127.0.0.1:5001"])  # doctest: +SKIP
     """
     pages = Pages(Source(workspace), sessions)
+    with suppress(GmlError), pages.source.reader():
+        pass  # the first page should not wait for the libraries
+    return Guarded(_application(pages), hosts, sessions)
 
+
+def create_pages(workspace: Workspace, prefix: str, stopping: Callable[[], bool]) -> ASGIApp:
+    """Return the application for a server that has checked who asks and for which host.
+
+    Args:
+        workspace: the repository; nobody else uses this object.
+        prefix: path below which the pages are, as browsers see it.
+        stopping: whether streams have to end.
+    """
+    return WithHeaders(_application(Pages(Source(workspace), None, prefix, stopping)))
+
+
+def _application(pages: Pages) -> ASGIApp:
     def not_found(request: Request, error: Exception) -> Response:  # noqa: ARG001
         return pages._wrong(request, NotFoundError("there is no such page"))  # noqa: SLF001
 
     app: Any = Starlette(routes=pages.routes(), exception_handlers={404: not_found})
     # An event stream must not wait for a full block of a compressor: Starlette's leaves it alone.
     app.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)
-    with suppress(GmlError), pages.source.reader():
-        pass  # the first page should not wait for the libraries
-    return Guarded(app, hosts, sessions)
+    answering: ASGIApp = app
+    return answering
