@@ -182,6 +182,66 @@ def test_curves_keep_gaps_and_extremes(site, run_ids):
     assert site.get("/data/curves?runs=" + ",".join(str(n) for n in range(300))).status_code == 400
 
 
+def test_a_long_curve_keeps_its_peak_and_its_gaps_as_a_band():
+    import numpy as np
+
+    from gml.ui.pages.curves import curve
+
+    steps = np.arange(10_000)
+    values = np.ones(10_000)
+    values[777], values[4_242] = 9.0, -9.0
+    values[5_000:5_100] = np.nan
+    values[6_000] = np.inf
+    told = curve((steps, steps * 10, values), 100)
+    assert {len(column) for column in told.values()} == {100}
+    assert (max(v for v in told["high"] if v is not None), min(v for v in told["low"] if v is not None)) == (
+        9,
+        -9,
+    )
+    assert [at for at, v in enumerate(told["value"]) if v is None] == [50]
+    assert told["value"][60] == pytest.approx(1)
+    assert told["step"][-1] == 9_999
+    huge = curve((steps, steps, np.full(10_000, 1.7e308)), 100)
+    assert huge["value"][0] == pytest.approx(1.7e308)
+    equal = curve((np.zeros(10_000, int), steps, -values), 100)
+    assert set(equal["step"]) == {0}
+
+
+def test_pinned_runs_stay_on_top(site, run_ids):
+    def order(address: str) -> list[str]:
+        from re import findall
+
+        return findall(r'<tr data-run="([^"]*)"', site.get(address).text)
+
+    plain = order("/?x=churn")
+    pinned = order(f"/?x=churn&pin={plain[-1]},nothing,{run_ids['elsewhere']}")
+    assert pinned[:2] == [plain[-1], run_ids["elsewhere"]]
+    assert pinned[2:] == plain[:-1]
+    text = look(site, f"/?pin={plain[-1]}&group=params.lr").text
+    assert "pinned 1" in text
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://github.com/ada/churn.git", "https://github.com/ada/churn/commit/"),
+        ("git@gitlab.example.org:group/sub/churn.git", "https://gitlab.example.org/group/sub/churn/commit/"),
+        ("ssh://git@host.example.org:2222/ada/churn", "https://host.example.org/ada/churn/commit/"),
+        ("https://ada:secret@host.example.org:8443/ada/churn", "https://host.example.org:8443/ada/churn/commit/"),
+        ("git@bitbucket.org:ada/churn.git", "https://bitbucket.org/ada/churn/commits/"),
+        ("/srv/git/churn.git", ""), ("file:///srv/git/churn", ""), ("C:/git/churn", ""), ("../churn", ""),
+        ("javascript:alert(1)", ""), ("javascript://x.org/%0aalert(1)", ""), ("data:text/html,x", ""),
+        ('https://x.org/a/b"onclick="x', ""), ("https://x.org/a/../b c", ""), (None, ""),
+    ],
+)  # fmt: skip
+def test_a_commit_leads_to_the_forge_of_its_remote(remote, address):
+    from gml.ui.pages.forge import commit_address
+
+    oid = "0123456789" * 4
+    assert commit_address(remote, oid) == (address + oid if address else "")
+    assert commit_address(remote, "HEAD") == ""
+
+
 def test_search_finds_runs_experiments_and_pages(site, run_ids):
     found = site.get("/data/search?q=m-0.8").json()["found"]
     assert [hit["title"] for hit in found] == ["m-0.8-3", "m-0.8-2"]

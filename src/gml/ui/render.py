@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gml._version import __version__
 from gml.domain.ids import short_id
 from gml.tracking.report.text import line, number, size, took, visible
+from gml.ui.pages.forge import commit_address
 from gml.ui.pages.runs import next_sort
 
 if TYPE_CHECKING:
@@ -49,7 +50,11 @@ def environment() -> Environment:
         "quote": shlex.quote,
         "colour": lambda at: f"c{at % COLOURS}",
     }
-    templates.globals |= {"gml_version": __version__, "next_sort": next_sort}
+    templates.globals |= {
+        "commit_address": commit_address,
+        "gml_version": __version__,
+        "next_sort": next_sort,
+    }
     return templates
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 POINTS: Final = 1_000
 FEW: Final = 200
+DENSE: Final = 2
 MAX_KEYS: Final = 60
 
 
@@ -27,13 +28,49 @@ def keys_of(runs: Iterable[Run], wanted: Sequence[str] = ()) -> list[str]:
 
 
 def curve(columns: Columns, points: int = POINTS) -> dict[str, list[Any]]:
-    """Return a curve of at most so many points as `{step, time, value}`; None where it is not finite."""
+    """Return a curve of at most so many points as `{step, time, value}`; None where it is not finite.
+
+    A curve of far more points is told by the mean, the least and the greatest of each stretch: see `band`.
+    """
     steps, times, values = columns
+    if len(values) > DENSE * points:
+        return band(columns, points)
     kept = thin(values, max(8, points))
     return {
         "step": steps[kept].tolist(),
         "time": times[kept].tolist(),
         "value": [value if math.isfinite(value) else None for value in values[kept].tolist()],
+    }
+
+
+def band(columns: Columns, points: int) -> dict[str, list[Any]]:
+    """Return `{step, time, value, low, high}`: mean, least and greatest of as many stretches as points.
+
+    Stretches have the same number of points; step and time are those of the last one of each. A stretch
+    without a finite value is a gap.
+    """
+    import numpy as np
+
+    steps, times, values = columns
+    edges = np.linspace(0, len(values), points + 1).astype(np.int64)
+    starts, ends = edges[:-1], edges[1:] - 1
+    finite = np.isfinite(values)
+    count = np.add.reduceat(finite.astype(np.int64), starts)
+    # Divided before they are added, so that numbers near the greatest do not overflow.
+    share = np.where(finite, values, 0.0) / np.repeat(np.maximum(count, 1), np.diff(edges))
+    mean = np.add.reduceat(share, starts)
+    low = np.minimum.reduceat(np.where(finite, values, np.inf), starts)
+    high = np.maximum.reduceat(np.where(finite, values, -np.inf), starts)
+
+    def told(column: Any) -> list[Any]:
+        return [value if some else None for value, some in zip(column.tolist(), count.tolist(), strict=True)]
+
+    return {
+        "step": steps[ends].tolist(),
+        "time": times[ends].tolist(),
+        "value": told(mean),
+        "low": told(low),
+        "high": told(high),
     }
 
 
@@ -73,7 +110,9 @@ def brief(
     else:
         for key, columns in found.items():
             one = curve(columns, points)
-            one["value"] = [None if value is None else float(f"{value:.6g}") for value in one["value"]]
+            for part in ("value", "low", "high"):
+                if part in one:
+                    one[part] = [None if value is None else float(f"{value:.6g}") for value in one[part]]
             one["time"] = [time - run.start_time for time in one["time"]]
             drawn[key] = one
     last = {key: summary.last for key, summary in run.metrics.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ class Along:
     metrics: list[str] = field(default_factory=list)
     found: History | None = None
     spark: str = ""
+    dots: str = ""
+    low: float | None = None
+    high: float | None = None
     error: str = ""
 
 
@@ -68,6 +72,10 @@ def along_the_code(reader: Reader, metric: str, branch: str, experiments: Sequen
         return out
     values = [row.value if row.value - row.value == 0 else None for row in out.found.rows]
     out.spark = spark(values, 900, 120)
+    # A line of no length with round ends is a dot, however the picture is stretched.
+    out.dots = re.sub(r"[ML]([\d.]+ [\d.]+)", r"M\1h0", out.spark)
+    known = [value for value in values if value is not None]
+    out.low, out.high = min(known, default=None), max(known, default=None)
     return out
 
 

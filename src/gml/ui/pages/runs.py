@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from gml.domain.errors import GmlError
 from gml.domain.ids import short_id
 from gml.domain.run import ACTIVE, DELETED
 from gml.index.compare import varying
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SIZES: Final = (50, 100, 200)
 MAX_COLUMNS: Final = 60
+MAX_PINS: Final = 20
 SECTIONS: Final = {"params": "params", "metrics": "metrics", "tags": "tags"}
 FIXED: Final = ("name", "experiment", "status", "started", "took", "user", "commit")
 SORTABLE: Final = {
@@ -46,6 +48,7 @@ class Wanted:
         constants: also columns in which all runs are equal.
         deleted: the deleted runs instead.
         group: a param or tag to group the rows by.
+        pins: runs that stay on top of every page.
         page: from 0.
         size: runs a page.
     """
@@ -57,6 +60,7 @@ class Wanted:
     constants: bool = False
     deleted: bool = False
     group: str = ""
+    pins: tuple[str, ...] = ()
     page: int = 0
     size: int = SIZES[0]
 
@@ -73,6 +77,7 @@ class Wanted:
             constants=given.get("all") == "1",
             deleted=given.get("deleted") == "1",
             group=given.get("group", ""),
+            pins=tuple(dict.fromkeys(filter(None, given.get("pin", "").split(","))))[:MAX_PINS],
             page=min(int(page), 1_000_000) if page.isdecimal() else 0,
             size=int(size) if size.isdecimal() and int(size) in SIZES else SIZES[0],
         )
@@ -82,7 +87,7 @@ class Wanted:
         new = replace(self, **changes)
         pairs = [("q", new.query), *(("x", name) for name in new.experiments), ("sort", new.sort)]
         pairs += [("cols", ",".join(new.columns)), ("all", "1" if new.constants else "")]
-        pairs += [("deleted", "1" if new.deleted else ""), ("group", new.group)]
+        pairs += [("deleted", "1" if new.deleted else ""), ("group", new.group), ("pin", ",".join(new.pins))]
         pairs += [
             ("page", str(new.page) if new.page else ""),
             ("size", "" if new.size == SIZES[0] else str(new.size)),
@@ -158,7 +163,7 @@ def table(reader: Reader, wanted: Wanted, to: Links) -> Table:
         runs = []
     if not wanted.query.strip() and not out.error:
         out.total = _count(reader, ids if wanted.experiments else None, stages)
-    _fill(out, runs, names)
+    _fill(out, runs, names, _pinned(reader, wanted))
     out.keys = _known_keys(reader, runs)
     out.damaged = [str(error) for error in reader.damaged[:5]]
     out.first = wanted.page * wanted.size
@@ -181,11 +186,25 @@ def table_of(runs: Sequence[Run], names: Mapping[str, str]) -> Table:
     return out
 
 
-def _fill(out: Table, runs: Sequence[Run], names: Mapping[str, str]) -> None:
-    keys = _keys(runs, out.wanted)
-    rows = [_row(run, names, keys) for run in runs]
+def _pinned(reader: Reader, wanted: Wanted) -> list[Run]:
+    found = []
+    for run_id in wanted.pins:
+        try:
+            run = reader.run(run_id)
+        except GmlError:
+            continue  # a run that has gone, or is damaged, is not pinned any more
+        found += [run] if run is not None else []
+    return found
+
+
+def _fill(out: Table, runs: Sequence[Run], names: Mapping[str, str], pinned: Sequence[Run] = ()) -> None:
+    everything = [*pinned, *(run for run in runs if run.run_id not in out.wanted.pins)]
+    keys = _keys(everything, out.wanted)
+    rows = [_row(run, names, keys) for run in everything]
     out.columns = _columns(keys, out.wanted, rows)
-    out.groups = _grouped(rows, out.wanted.group)
+    out.groups = _grouped(rows[len(pinned) :], out.wanted.group)
+    if pinned:
+        out.groups.insert(0, ("pinned", rows[: len(pinned)]))
 
 
 def _count(reader: Reader, experiments: set[str] | None, stages: set[str]) -> int:

@@ -192,7 +192,7 @@ export class Charts {
       let xs = curve.step;
       if (x === "relative") xs = curve.time.map((t) => (t - start) / 1000);
       if (x === "time") xs = curve.time.map((t) => t / 1000);
-      out.push({ run, xs, raw: curve.value, ys: smoothed(curve.value, smooth), place: this.order.indexOf(run) });
+      out.push({ run, xs, raw: curve.value, low: curve.low, high: curve.high, ys: smoothed(curve.value, smooth), place: this.order.indexOf(run) });
     }
     if (logX) for (const each of out) each.xs = each.xs.map((v) => (v > 0 ? v : NaN));
     return out;
@@ -204,7 +204,7 @@ export class Charts {
     const { logX, logY, smooth, x: axis } = this.options;
     let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
     const ok = (value) => value !== null && Number.isFinite(value) && (!logY || value > 0);
-    for (const { xs, raw, ys } of curves) {
+    for (const { xs, raw, ys, low, high } of curves) {
       for (let i = 0; i < xs.length; i += 1) {
         if (!Number.isFinite(xs[i]) || (this.zoom && (xs[i] < this.zoom[0] || xs[i] > this.zoom[1]))) continue;
         x0 = Math.min(x0, xs[i]);
@@ -214,6 +214,8 @@ export class Charts {
           y0 = Math.min(y0, value);
           y1 = Math.max(y1, value);
         }
+        if (low && ok(low[i])) y0 = Math.min(y0, low[i]);
+        if (low && ok(high[i])) y1 = Math.max(y1, high[i]);
       }
     }
     if (this.zoom) [x0, x1] = this.zoom;
@@ -236,8 +238,13 @@ export class Charts {
     pen.rect(PAD.left, PAD.top - 2, w, h + 4);
     pen.clip();
     pen.lineJoin = "round";
-    for (const { xs, raw, ys, place } of curves) {
+    for (const { xs, raw, ys, low, high, place } of curves) {
       pen.strokeStyle = colour(place);
+      if (low) {
+        pen.fillStyle = colour(place);
+        pen.globalAlpha = 0.22;
+        between(pen, xs, low, high, px, py, ok);
+      }
       if (smooth) {
         pen.globalAlpha = 0.25;
         trace(pen, xs, raw, px, py, ok);
@@ -298,10 +305,10 @@ export class Charts {
     pen.lineTo(x, PAD.top + h);
     pen.stroke();
     const near = [];
-    for (const { run, xs, raw, place } of curves) {
+    for (const { run, xs, raw, low, high, place } of curves) {
       const i = nearest(xs, this.at);
       if (i < 0 || raw[i] === null) continue;
-      near.push({ name: this.runs[run]?.name ?? run, x: xs[i], value: raw[i] });
+      near.push({ name: this.runs[run]?.name ?? run, x: xs[i], value: raw[i], band: low ? ` (${short(low[i])} to ${short(high[i])})` : "" });
       pen.fillStyle = colour(place);
       pen.beginPath();
       pen.arc(chart.view.px(xs[i]), chart.view.py(raw[i]), 3, 0, 7);
@@ -311,7 +318,7 @@ export class Charts {
     near.sort((p, q) => q.value - p.value);
     const axis = this.options.x;
     const where = axis === "step" ? `step ${short(near[0].x)}` : axis === "relative" ? span(near[0].x) : new Date(near[0].x * 1000).toLocaleString();
-    const told = near.slice(0, 6).map((n) => (curves.length > 1 ? `${n.name} ${short(n.value)}` : short(n.value)));
+    const told = near.slice(0, 6).map((n) => (curves.length > 1 ? `${n.name} ${short(n.value)}${n.band}` : `${short(n.value)}${n.band}`));
     chart.output.textContent = `${where}: ${told.join(" · ")}${near.length > 6 ? ` · ${near.length - 6} more` : ""}`;
   }
 
@@ -356,6 +363,21 @@ function trace(pen, xs, ys, px, py, ok) {
   }
   if (xs.length === 1 && last === 0) dot(pen, px(xs[0]), py(ys[0]));
   pen.stroke();
+}
+
+// The area from the least to the greatest of each stretch of a long curve.
+function between(pen, xs, low, high, px, py, ok) {
+  let from = 0;
+  for (let i = 0; i <= xs.length; i += 1) {
+    if (i < xs.length && ok(low[i]) && ok(high[i]) && Number.isFinite(xs[i])) continue;
+    if (i > from) {
+      pen.beginPath();
+      for (let at = from; at < i; at += 1) pen.lineTo(px(xs[at]), py(high[at]));
+      for (let at = i - 1; at >= from; at -= 1) pen.lineTo(px(xs[at]), py(low[at]));
+      pen.fill();
+    }
+    from = i + 1;
+  }
 }
 
 function dot(pen, x, y) {

@@ -2,19 +2,20 @@
 
 import { beside } from "./beside.js";
 import { Charts, colour, fit, load, short, ticks } from "./chart.js";
+import { boxes, surface } from "./plots.js";
 import { live } from "./site.js";
 
 function compare(values) {
   const runs = values.runs.map((run) => run.id);
-  const box = document.getElementById("charts");
-  const charts = box ? new Charts(box, true) : null;
+  const shelf = document.getElementById("charts");
+  const charts = shelf ? new Charts(shelf, true) : null;
   const hidden = charts ? charts.hidden : new Set();
   const brushes = new Map();
   const theme = () => getComputedStyle(document.documentElement);
 
   if (charts) {
     load(charts, runs, runs.length > 40 ? 400 : 1000).catch((error) => {
-      box.textContent = error.message;
+      shelf.textContent = error.message;
     });
     addEventListener("gml-scroll", () => charts.draw());
   }
@@ -189,6 +190,7 @@ function compare(values) {
   const metrics = columns.filter((column) => column.name.startsWith("metrics."));
   if (columns.length) pick.x.value = columns[0].name;
   if (metrics.length) pick.y.value = (metrics.find((m) => m.name !== pick.x.value) ?? metrics[0]).name;
+  const filled = document.getElementById("scatter-surface");
   let spots = [];
 
   function drawScatter() {
@@ -221,9 +223,14 @@ function compare(values) {
     pen.textBaseline = "top";
     for (const t of marks(x, x0, x1, 6)) pen.fillText(say(x, t), px(t), h - pad.bottom + 6);
     pen.fillText(x.name, width / 2, h - 13);
-    runs.forEach((run, i) => {
-      if (x.places[i] === null || y.places[i] === null || !kept(i)) return;
-      pen.fillStyle = c && c.places[i] !== null ? `hsl(${220 - 200 * ((c.places[i] - c.low) / (c.high - c.low || 1))} 70% 50%)` : colour(i);
+    const shade = (part) => `hsl(${220 - 200 * part} 70% 50%)`;
+    const part = (i) => (c && c.places[i] !== null ? (c.places[i] - c.low) / (c.high - c.low || 1) : null);
+    const drawn = runs.map((_, i) => i).filter((i) => x.places[i] !== null && y.places[i] !== null && kept(i));
+    const known = drawn.filter((i) => part(i) !== null).map((i) => ({ x: px(x.places[i]), y: py(y.places[i]), part: part(i) }));
+    filled.disabled = known.length < 3;
+    if (filled.checked && known.length > 2) surface(pen, known, shade, { left: pad.left, top: pad.top, right: width - pad.right, bottom: h - pad.bottom });
+    drawn.forEach((i) => {
+      pen.fillStyle = part(i) !== null ? shade(part(i)) : colour(i);
       pen.beginPath();
       pen.arc(px(x.places[i]), py(y.places[i]), 5, 0, 7);
       pen.fill();
@@ -238,11 +245,36 @@ function compare(values) {
     const near = spots.find((spot) => Math.hypot(spot.x - event.offsetX, spot.y - event.offsetY) < 9);
     if (near && values.runs[near.i].to) location.assign(values.runs[near.i].to);
   });
-  for (const field of Object.values(pick)) field.addEventListener("change", drawScatter);
+  for (const field of [...Object.values(pick), filled]) field.addEventListener("change", drawScatter);
+
+  // --- box ------------------------------------------------------------------------------------
+
+  const box = document.getElementById("box");
+  const by = Object.fromEntries(["x", "y"].map((name) => [name, document.getElementById(`box-${name}`)]));
+  for (const column of columns) (column.name.startsWith("metrics.") ? by.y : by.x).add(new Option(column.name, column.name));
+
+  function drawBox() {
+    const [x, y] = ["x", "y"].map((name) => columns.find((column) => column.name === by[name].value));
+    const groups = new Map();
+    runs.forEach((_, i) => {
+      if (!x || !y || x.places[i] === null || y.places[i] === null || !kept(i)) return;
+      const place = x.places[i];
+      if (!groups.has(place)) groups.set(place, { name: x.numeric ? short(place) : x.texts[place], values: [] });
+      groups.get(place).values.push(y.places[i]);
+    });
+    box.closest("section").hidden = !x || !y;
+    if (!groups.size || groups.size > 60) return;
+    const sorted = [...groups].sort(([a], [b]) => a - b).map(([, group]) => group);
+    const named = (name) => theme().getPropertyValue(name);
+    const { pen, width, height: h } = fit(box);
+    boxes(pen, sorted, { width, height: h, title: `${y.name} by ${x.name}`, ink: named("--fg"), dim: named("--dim"), line: named("--line"), fill: named("--c0") });
+  }
+  for (const field of Object.values(by)) field.addEventListener("change", drawBox);
 
   function redraw() {
     drawParallel();
     drawScatter();
+    drawBox();
   }
   for (const input of document.querySelectorAll("#legend input")) {
     input.addEventListener("change", () => {

@@ -40,6 +40,18 @@ if (table) {
   count();
 }
 
+for (const button of document.querySelectorAll("[data-pin]")) {
+  button.addEventListener("click", () => {
+    const here = new URL(location.href);
+    const pins = new Set((here.searchParams.get("pin") ?? "").split(",").filter(Boolean));
+    const run = button.closest("tr").dataset.run;
+    if (!pins.delete(run)) pins.add(run);
+    if (pins.size) here.searchParams.set("pin", [...pins].join(","));
+    else here.searchParams.delete("pin");
+    location.assign(here);
+  });
+}
+
 let row = -1;
 document.addEventListener("keydown", (event) => {
   if (typing(event) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -55,6 +67,8 @@ document.addEventListener("keydown", (event) => {
     const box = rows[row].querySelector("input");
     box.checked = !box.checked;
     count();
+  } else if (event.key === "p" && rows[row]) {
+    rows[row].querySelector("[data-pin]")?.click();
   } else if (event.key === "Enter" && rows[row] && event.target === document.body) {
     location.assign(rows[row].querySelector("a").href);
   } else if (event.key === "c") go();
