@@ -10,6 +10,7 @@ import click
 
 from gml.cli.artifact_remotes import pull_command, push_command, status_command
 from gml.cli.artifacts_diff import diff_command
+from gml.cli.artifacts_import import adding_to, import_command
 from gml.cli.artifacts_upkeep import du_command, gc_command, shred_command, verify_command
 from gml.cli.common import json_option, open_reader
 from gml.cli.output import emit_json, is_terminal, size, table
@@ -114,7 +115,6 @@ def put(run: str, files: tuple[Path, ...], folder: str | None, progress: bool) -
       gml artifacts put @ checkpoint/ --progress
     """
     from gml.tracking.artifacts import artifact_name, log_files, walk_files
-    from gml.tracking.start import resume
 
     reader = open_reader()
     found = reader.resolve(run)
@@ -128,16 +128,14 @@ def put(run: str, files: tuple[Path, ...], folder: str | None, progress: bool) -
         else:
             listed.append((file, name))
     problems: list[Exception] = []
-    recorder = resume(reader.workspace, found.run_id)
     count = 0
-    try:
-        with transfer_progress(quiet=not progress) as told:
-            told.begin("put", len(listed), _total(listed))
-            count = log_files(recorder, listed, problems.append, told.advance)
-    except GmlError as error:
-        problems.append(error)
-    finally:
-        recorder.end(found.status if recorder.owner else None, found.end_time)
+    with adding_to(reader, found) as recorder:
+        try:
+            with transfer_progress(quiet=not progress) as told:
+                told.begin("put", len(listed), _total(listed))
+                count = log_files(recorder, listed, problems.append, told.advance)
+        except GmlError as error:
+            problems.append(error)
     for problem in problems:
         click.echo(f"gml: {problem}", err=True)
     if is_terminal() or not problems:
@@ -155,7 +153,7 @@ def _total(files: list[tuple[Path, str]]) -> int:
 
 
 for _command in (
-    push_command, pull_command, status_command, diff_command, verify_command, gc_command, du_command,
-    shred_command,
+    push_command, pull_command, status_command, diff_command, import_command, verify_command, gc_command,
+    du_command, shred_command,
 ):  # fmt: skip
     artifacts_command.add_command(_command)
