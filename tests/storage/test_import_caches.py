@@ -46,11 +46,19 @@ def tracked(repo, api):
         "data/one.bin": (one, cached(cache, one)),
         "data/sub/two.csv": (two, cached(cache, two, old=True)),
     }
-    listing = json.dumps([{"md5": md5(one), "relpath": "one.bin"}, {"md5": md5(two), "relpath": "sub/two.csv"}])
+    listing = json.dumps(
+        [{"md5": md5(one), "relpath": "one.bin"}, {"md5": md5(two), "relpath": "sub/two.csv"}]
+    )
     folder = cached(cache, listing.encode(), ".dir")
-    repo.file("models/model.bin.dvc", f"outs:\n- md5: {md5(model)}\n  size: 300000\n  hash: md5\n  path: model.bin\n")
+    repo.file(
+        "models/model.bin.dvc",
+        f"outs:\n- md5: {md5(model)}\n  size: 300000\n  hash: md5\n  path: model.bin\n",
+    )
     name = f"{folder.parent.name}{folder.name}"
-    repo.file("dvc.lock", f"schema: '2.0'\nstages:\n  prepare:\n    cmd: x\n    outs:\n    - path: data\n      md5: {name}\n")
+    repo.file(
+        "dvc.lock",
+        f"schema: '2.0'\nstages:\n  prepare:\n    cmd: x\n    outs:\n    - path: data\n      md5: {name}\n",
+    )
     repo.file(".dvc/config", "[core]\n    analytics = false\n")
     return places
 
@@ -67,7 +75,9 @@ def test_what_dvc_tracks_becomes_artifacts_without_copies(repo, gml, tracked):
         shared = store.shelf.loose(sha256(data)).path
         assert said["cloned"] or shared.samefile(place)
         assert place.stat().st_mode & 0o777 == 0o444
-    again = json.loads(gml("artifacts", "import", "dvc", "@", "models/model.bin.dvc", "--to", "old", "--json").out)
+    again = json.loads(
+        gml("artifacts", "import", "dvc", "@", "models/model.bin.dvc", "--to", "old", "--json").out
+    )
     assert (again["known"], again["bytes"]) == (1, 300_000)
     assert "old/models/model.bin" in gml("artifacts", "ls", "@").out
 
@@ -97,7 +107,9 @@ def test_what_lfs_tracks_becomes_artifacts(repo, api, gml):
     contents = {"big/a.bin": random_bytes(200_000), "big/b.bin": random_bytes(300_000, 1), "c.bin": b"small"}
     for path, data in contents.items():
         digest = sha256(data)
-        repo.file(path, f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(data)}\n")
+        repo.file(
+            path, f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(data)}\n"
+        )
         place = repo.path / ".git" / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
         place.parent.mkdir(parents=True)
         place.write_bytes(data)

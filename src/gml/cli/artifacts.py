@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,10 @@ from gml.cli.common import json_option, open_reader
 from gml.cli.output import emit_json, is_terminal, size, table
 from gml.cli.progress import transfer_progress
 from gml.domain.errors import GmlError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from gml.domain.run import Run
+    from gml.tracking.reader import Reader
 
 
 @click.group("artifacts")
@@ -103,23 +108,33 @@ def cat(run: str, path: str) -> None:
 
 @artifacts_command.command("put")
 @click.argument("run")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--to", "folder", metavar="FOLDER", help="Folder within the run.")
+@click.option(
+    "--link", is_flag=True, help="FILE is a URL or path that stays where it is: keep only its digest."
+)
 @click.option("--progress", is_flag=True, help="Show how far it has come: a bar, or lines in a log.")
-def put(run: str, files: tuple[Path, ...], folder: str | None, progress: bool) -> None:
+def put(run: str, files: tuple[str, ...], folder: str | None, link: bool, progress: bool) -> None:
     """Add files or folders to RUN.
+
+    With --link a file on the web, in a bucket or on a share is read once and referred to by its URL;
+    whoever reads it gets the same bytes or an error.
 
     \b
     Example:
       gml artifacts put @ report.html --to reports
       gml artifacts put @ checkpoint/ --progress
+      gml artifacts put @ s3://team-data/2026/train.parquet --link
     """
     from gml.tracking.artifacts import artifact_name, log_files, walk_files
 
     reader = open_reader()
     found = reader.resolve(run)
+    if link:
+        _put_links(reader, found, files, folder, progress=progress)
+        return
     listed: list[tuple[Path, str]] = []
-    for file in files:
+    for file in map(Path, files):
         if not file.exists():
             raise NotFoundError(f"{file} does not exist")
         name = artifact_name(file.resolve(), folder)
@@ -136,6 +151,30 @@ def put(run: str, files: tuple[Path, ...], folder: str | None, progress: bool) -
                 count = log_files(recorder, listed, problems.append, told.advance)
         except GmlError as error:
             problems.append(error)
+    _report(found, count, problems)
+
+
+def _put_links(
+    reader: Reader, found: Run, urls: tuple[str, ...], folder: str | None, *, progress: bool
+) -> None:
+    from gml.tracking.links import link_name, log_link
+
+    names = [link_name(url, folder) for url in urls]
+    problems: list[Exception] = []
+    count = 0
+    with adding_to(reader, found) as recorder, transfer_progress(quiet=not progress) as told:
+        told.begin("link", len(urls), 0)
+        for url, name in zip(urls, names, strict=True):
+            try:
+                log_link(recorder, url, name, told.advance)
+            except GmlError as error:
+                problems.append(error)
+            else:
+                count += 1
+    _report(found, count, problems)
+
+
+def _report(found: Run, count: int, problems: list[Exception]) -> None:
     for problem in problems:
         click.echo(f"gml: {problem}", err=True)
     if is_terminal() or not problems:

@@ -101,7 +101,7 @@ class PolicyError(GmlError):
 
 
 class TrustError(GmlError):
-    """Loading a model would run code that nobody approved."""
+    """Loading a model would run code that nobody approved, or a link leads where nobody said it may."""
 
     exit_code = 14
 

@@ -29,6 +29,7 @@ KILLED: Final = "KILLED"
 STATUSES: Final = (RUNNING, SCHEDULED, FINISHED, FAILED, KILLED)
 
 SHREDDED: Final = "shredded"
+LINKED: Final = "link"
 
 ACTIVE: Final = "active"
 DELETED: Final = "deleted"
@@ -42,25 +43,30 @@ class Artifact:
         sha256: digest of its bytes, hexadecimal.
         size: bytes.
         at: `git` when the bytes are a blob in the ledger tree, `cas` in the artifact store, `stage`
-            while a live run keeps them beside its journal, `shredded` when they were deleted on purpose.
+            while a live run keeps them beside its journal, `link` when they stay at `url`, `shredded` when
+            they were deleted on purpose.
         tombstone: of a shredded one `reason`, `by` and `time` (milliseconds since the epoch).
+        url: of a linked one.
     """
 
     sha256: str
     size: int
     at: str = "cas"
     tombstone: Mapping[str, Any] | None = None
+    url: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's form."""
-        return {"at": self.at, "sha256": self.sha256, "size": self.size, **(self.tombstone or {})}
+        more = {"url": self.url} if self.url is not None else self.tombstone or {}
+        return {"at": self.at, "sha256": self.sha256, "size": self.size, **more}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Artifact:
         """Inverse of `to_json`."""
         at = str(data.get("at", "cas"))
         tombstone = {key: data.get(key) for key in ("reason", "by", "time")} if at == SHREDDED else None
-        return cls(str(data["sha256"]), int(data["size"]), at, tombstone)
+        url = str(data.get("url", "")) if at == LINKED else None
+        return cls(str(data["sha256"]), int(data["size"]), at, tombstone, url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gml.domain.errors import CorruptError, NotFoundError
-from gml.domain.run import SHREDDED
+from gml.domain.run import LINKED, SHREDDED
 from gml.ledger import layout
 from gml.ledger.history import read_blocks
 from gml.tracking.journal import session as journal
@@ -140,6 +140,10 @@ def open_artifact(reader: Reader, run: Run, name: str) -> BinaryIO:
     facts = artifact(run, name)
     if facts.at == SHREDDED:
         raise shredded(run, name, facts)
+    if facts.at == LINKED:
+        from gml.tracking.links import open_link
+
+        return open_link(reader.workspace, name, facts)
     if facts.at == "cas":
         return reader.workspace.blobs.open(facts.sha256)
     if facts.at == "stage":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gml._version import __version__
 from gml.domain.errors import FormatError, GmlError
-from gml.domain.run import SHREDDED
+from gml.domain.run import LINKED, SHREDDED
 from gml.ledger.history import read_blocks
 from gml.tracking.contents import open_artifact, segment
 from gml.tracking.journal import session as journal
@@ -136,7 +136,7 @@ def _check_run(reader: Reader, run: Run) -> None:
         if facts.at == "cas":
             if not reader.workspace.blobs.contains(facts.sha256):
                 raise GmlError(f"artifact {name} ({facts.sha256[:12]}) is not in the artifact store")
-        elif facts.at != SHREDDED:
+        elif facts.at not in {SHREDDED, LINKED}:
             with open_artifact(reader, run, name):
                 pass
 

@@ -63,6 +63,8 @@ SETTINGS: Final = (
             "4 for each core, at most 8"),
     Setting("gml.artifacts.defaultRemote", "name", "Remote that `gml artifacts push` and `pull` mean.",
             "the only one"),
+    Setting("gml.artifacts.links", "text", "URLs below which links of others are followed (blanks between).",
+            user_only=True),
     Setting("gml.artifacts.remote.<name>.url", "store", "A further place for artifacts: a folder or a URL."),
     Setting("gml.artifacts.remote.<name>.options", "options",
             "Given to the file system of that remote: a JSON object.", user_only=True),

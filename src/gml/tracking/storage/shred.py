@@ -10,7 +10,7 @@ from gml.cas.backed import BackedStore
 from gml.cas.erase import erase, erase_remote
 from gml.domain.errors import ConflictError, GmlError, InvalidValueError, StorageError, UsageError
 from gml.domain.ids import short_id
-from gml.domain.run import SHREDDED
+from gml.domain.run import LINKED, SHREDDED
 from gml.tracking.contents import artifact
 from gml.tracking.edits import edit_runs
 from gml.tracking.storage.local import local_store
@@ -69,6 +69,8 @@ def shred(reader: Reader, run: Run, path: str, reason: str, *, everywhere: bool 
             f"{path} is in git, as a part of the history of {reader.workspace.ledger.ref}",
             hint="nothing short of rewriting that history in every clone removes it (git filter-repo)",
         )
+    if facts.at == LINKED:
+        raise UsageError(f"{path} is only linked", hint=f"its bytes are deleted where they are: {facts.url}")
     if facts.at not in {"cas", SHREDDED}:
         raise UsageError(f"{path} is not committed yet", hint="repeat it when the run has ended")
     store = local_store(reader.workspace)
