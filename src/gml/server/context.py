@@ -28,6 +28,7 @@ class Context:
         path: variable parts of the path.
         query: first value of each parameter of the query string.
         locations: artifact locations of experiments that were asked for, by id.
+        root: URI below which all artifacts are.
     """
 
     store: Store
@@ -35,6 +36,7 @@ class Context:
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     locations: dict[str, str] = field(default_factory=dict)
+    root: str = ROOT
 
     def text(self, name: str) -> str:
         """Return a text field, empty where it was not sent."""
@@ -47,7 +49,7 @@ class Context:
 
     def location(self, experiment: Experiment) -> str:
         """Return where an experiment's files are."""
-        return experiment.artifact_location or f"{ROOT}/{experiment.experiment_id}"
+        return experiment.artifact_location or f"{self.root}/{experiment.experiment_id}"
 
     def uri(self, run: Run) -> str:
         """Return where the files of a run, or of a logged model, are."""

@@ -33,7 +33,7 @@ _MODEL: Final = re.compile(r"models:/(m-[0-9a-zA-Z]+)/?(.*)")
 _VERSION: Final = re.compile(r"models:/([^/@]+)(?:/([^/]+)|@(.+))")
 _PROXY: Final = re.compile(
     r"(?:https?://[^/]+(?:/[^?#]*)?/api/2\.0/mlflow-artifacts/artifacts"
-    r"|mlflow-artifacts:(?://[^/]+)?)/(.+)"
+    r"|mlflow-artifacts:(?://[^/]+)?|gml(?:\+file)?:.*/-)/(.+)"
 )
 _OWN: Final = re.compile(r"gml(?:\+file)?:.*?/?runs/([^/]+)/artifacts/?(.*)")
 _ALREADY: Final = "is like that already"
