@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from lab import Known, Row, check, fsck, git, image, mount, new_repo, tmpfs, unmount, worker
+from lab import Known, Row, check, find_lost, fsck, git, image, mount, new_repo, tmpfs, unmount, worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,18 +127,12 @@ def read_only(top: Path) -> Row:
         for args in (*writes, ("log", "--", "true")):
             row.trials += 1
             one_line(row, gml(repo, *args), f"gml {' '.join(args)}")
-        for missing in _lost(repo, known):
+        for missing in find_lost(repo, known):
             row.add(missing)
         row.acknowledged += known.count
     finally:
         unmount(place)
     return row
-
-
-def _lost(repo: Path, known: Known) -> list[str]:
-    from lab import kill_loop, lost_versions
-
-    return kill_loop.lost(repo, known) + lost_versions(repo, known)
 
 
 def cut_journal(top: Path, step: int = 1) -> Row:
