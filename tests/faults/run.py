@@ -86,7 +86,7 @@ FAULTS = (
     Fault("journal", lambda top, scale: disks.cut_journal(top, _step(1, scale))),
     Fault("push-cut", lambda top, scale: network.transfers(top, "push", runs=_count(35, scale))),
     Fault("fetch-cut", lambda top, scale: network.transfers(top, "fetch", runs=_count(35, scale))),
-    Fault("damage", lambda top, scale: disks.damage(top, _count(24, scale))),
+    Fault("damage", lambda top, scale: disks.damage(top, _count(16, scale))),
     Fault("locks", lambda top, _: disks.stale_locks(top)),
     Fault("clocks", lambda top, scale: deaths.clocks(top, _count(20, scale))),
     Fault("signals", lambda top, scale: deaths.signals(top, _count(10, scale))),

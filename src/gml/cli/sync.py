@@ -188,6 +188,7 @@ def describe(moved: Moved) -> str:
             (moved.code, "code commit", "code commits"),
             (moved.registry, "registry commit", "registry commits"),
             (moved.tags, "tag", "tags"),
+            (moved.proposals, "proposal", "proposals"),
         )
         if count
     ]

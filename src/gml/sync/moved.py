@@ -24,6 +24,7 @@ class Moved:
         code: code commits of runs.
         registry: commits of the registry.
         tags: tags of model versions and stage changes.
+        proposals: proposal branches of the registry, new or with new statements.
         git_bytes: bytes of git objects on the wire.
         artifacts: artifacts whose bytes were copied.
         artifact_bytes: their size.
@@ -34,6 +35,7 @@ class Moved:
     code: int = 0
     registry: int = 0
     tags: int = 0
+    proposals: int = 0
     git_bytes: int = 0
     artifacts: int = 0
     artifact_bytes: int = 0

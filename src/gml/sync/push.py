@@ -13,7 +13,7 @@ from gml.ledger.unite import unite_code, unite_ledger
 from gml.sync import edge, private, registry
 from gml.sync.alone import alone
 from gml.sync.moved import changed_runs, count_commits, kept_code
-from gml.sync.names import REGISTRY, TAGS
+from gml.sync.names import PROPOSALS, REGISTRY, TAGS
 from gml.sync.pull import Report, pull_alone
 from gml.sync.seen import Seen, read_seen, set_seen
 from gml.sync.thin import read_thin
@@ -109,8 +109,7 @@ def _send(workspace: Workspace, remote: Remote, updates: list[Update], seen: See
     Raises:
         RemoteError: the remote refused one of them.
     """
-    outcomes = _settled(remote, updates, remote.transport.push(updates)) if updates else []
-    report.pushed.git_bytes += remote.transport.sent
+    updates, outcomes = _in_order(remote, updates, report)
     for update, outcome in zip(updates, outcomes, strict=True):
         if outcome.state == "ok":
             set_seen(workspace.store, remote.names, update.name, update.new)
@@ -130,6 +129,21 @@ def _send(workspace: Workspace, remote: Remote, updates: list[Update], seen: See
         return False
     _empty_inboxes(workspace, remote, seen)
     return True
+
+
+def _in_order(remote: Remote, updates: list[Update], report: Report) -> tuple[list[Update], list[Outcome]]:
+    """Push updates, tags after the branch they belong to: a number that is taken must not become visible."""
+    moves = any(update.name == REGISTRY for update in updates)
+    later = [update for update in updates if moves and update.name.startswith(TAGS)]
+    sent = [update for update in updates if update not in later]
+    outcomes: list[Outcome] = []
+    for part in (list(sent), later):
+        if not part or (part is later and any(o.name == REGISTRY and o.state != "ok" for o in outcomes)):
+            continue
+        outcomes += _settled(remote, part, remote.transport.push(part))
+        report.pushed.git_bytes += remote.transport.sent
+        sent += part if part is later else []
+    return sent, outcomes
 
 
 def _empty_inboxes(workspace: Workspace, remote: Remote, seen: Seen) -> None:
@@ -194,6 +208,8 @@ def _count(workspace: Workspace, update: Update, seen: Seen, report: Report) -> 
         moved.experiments += len(experiments)
     elif update.name.endswith("/code"):
         moved.code += kept_code(store, seen.code, update.new)
+    elif update.name.startswith(PROPOSALS):
+        moved.proposals += 1
     elif update.name == REGISTRY:
         moved.registry += count_commits(store, seen.registry, update.new)
     elif update.name.startswith(TAGS):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from gml.domain.errors import RefMovedError
 from gml.git.transport import Update
 from gml.sync.moved import count_commits
-from gml.sync.names import REGISTRY, TAGS
+from gml.sync.names import PROPOSALS, REGISTRY, TAGS
+from gml.sync.replay import replay
 from gml.sync.seen import keep
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def take_in(workspace: Workspace, remote: Remote, seen: Seen, report: Report) ->
         elif local != oid:
             report.conflicts.append(
                 f"tag gml/{name} is another one on {remote.name} ({oid[:12]}) than here ({local[:12]}); "
-                "neither was moved"
+                f"neither was moved; `git tag -d gml/{name}` and a pull take theirs"
             )
 
 
@@ -41,30 +42,27 @@ def _take_branch(workspace: Workspace, remote: Remote, seen: Seen, report: Repor
     theirs, mine = seen.registry, store.ref(REGISTRY)
     if theirs is None or theirs == mine or (mine and store.is_ancestor(theirs, mine)):
         return
-    if mine is not None and not store.is_ancestor(mine, theirs):
-        merged = merge_registry(workspace, mine, theirs)
-        if merged is None:
-            ref = keep(store, remote.names, "registry", theirs)
-            report.conflicts.append(
-                f"the registry here and on {remote.name} have both moved on; theirs is kept as {ref}; "
-                f"`git log --oneline --left-right {mine[:12]}...{theirs[:12]}` shows both sides"
-            )
-            return
-        theirs = merged
     if store.head().branch == "gml/registry":
         report.notes.append(
             f"the registry of {remote.name} has moved on; gml/registry is checked out here: use `git pull`"
         )
         return
+    if mine is not None and not store.is_ancestor(mine, theirs):
+        done = replay(workspace, mine, theirs, remote.name)
+        report.notes += done.renumbered
+        if done.tip is None:
+            ref = keep(store, remote.names, "registry", theirs)
+            report.conflicts += done.conflicts
+            report.conflicts.append(
+                f"the registry here and on {remote.name} have both moved on; both stay, theirs as {ref}; "
+                f"to take theirs: git branch -f gml/registry {ref}, then make again what is still wanted"
+            )
+        else:
+            report.pulled.registry += count_commits(store, done.base, theirs)
+        return
     with suppress(RefMovedError):
         store.update_ref(REGISTRY, theirs, expected=mine, message="pull")
         report.pulled.registry += count_commits(store, mine, theirs)
-
-
-def merge_registry(workspace: Workspace, mine: str, theirs: str) -> str | None:
-    """Return a registry commit that holds both sides, None where people have to decide."""
-    del workspace, mine, theirs
-    return None
 
 
 def updates(workspace: Workspace, remote: Remote, seen: Seen, report: Report) -> list[Update]:
@@ -77,7 +75,34 @@ def updates(workspace: Workspace, remote: Remote, seen: Seen, report: Report) ->
             found.append(Update(REGISTRY, mine, seen.registry))
         elif not store.is_ancestor(mine, seen.registry) and not report.conflicts:
             take_in(workspace, remote, seen, report)
+            mine = store.ref(REGISTRY)
+            if mine is not None and store.is_ancestor(seen.registry, mine):
+                found.append(Update(REGISTRY, mine, seen.registry))
+    found += _proposals(workspace, remote, report)
+    known = mine is not None and not report.conflicts
     for name, oid in store.refs(TAGS).items():
-        if name.removeprefix(TAGS) not in seen.tags:
+        # While people have to decide, numbers that may be taken stay here.
+        if name.removeprefix(TAGS) not in seen.tags and (known or seen.registry is None):
             found.append(Update(name, oid, None))
+    return found
+
+
+def _proposals(workspace: Workspace, remote: Remote, report: Report) -> list[Update]:
+    """Return the proposals and votes that the remote lacks; what is merged already does not come back."""
+    store = workspace.store
+    found: list[Update] = []
+    tip = store.ref(REGISTRY)
+    for name, oid in store.refs(PROPOSALS).items():
+        local = remote.names.seen_of(name)
+        there = store.ref(local) if local is not None else None
+        if there == oid or (tip is not None and store.is_ancestor(oid, tip)):
+            continue
+        if there is None or store.is_ancestor(there, oid):
+            found.append(Update(name, oid, there))
+        elif not store.is_ancestor(oid, there):
+            short = name.removeprefix("refs/heads/")
+            report.conflicts.append(
+                f"{short} has another commit on {remote.name} ({there[:12]}) than here ({oid[:12]}): "
+                f"git branch -f {short} {there[:12]}, then approve again"
+            )
     return found
