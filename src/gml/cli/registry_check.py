@@ -112,7 +112,6 @@ def verify_command(model: str | None, stage: str | None, full: bool, no_bytes: b
     Example:
       gml registry verify churn Production
     """
-    from gml.registry.proof import prove
     from gml.registry.verify import verify
 
     registry = open_registry()
@@ -122,6 +121,8 @@ def verify_command(model: str | None, stage: str | None, full: bool, no_bytes: b
     }  # fmt: skip
     proof: list[tuple[str, str]] = []
     if model is not None and stage is not None:
+        from gml.registry.proof import prove
+
         proof = prove(registry, state, model, stage, files=not no_bytes)
         facts["proof"] = [{"what": what, "value": value} for what, value in proof]
     if as_json:

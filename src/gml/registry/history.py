@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gml.domain.errors import GmlError, NotFoundError
@@ -131,7 +131,8 @@ def _cached(path: Path) -> tuple[str | None, list[Event]]:
 
 
 def _remember(path: Path, tip: str, found: list[Event]) -> None:
-    data = {"tip": tip, "events": [astuple(event) for event in found]}
+    rows = [(e.time, e.author, e.commit, e.what, e.text, e.version, e.stage) for e in found]
+    data = {"tip": tip, "events": rows}
     try:
         write_atomic(path, json.dumps(data, separators=(",", ":")).encode(), durable=False)
     except GmlError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import CorruptError, GmlError
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 _DIRECTORY: Final = b"40000"
 _MODES: Final = frozenset((b"40000", b"100644", b"100755", b"120000", b"160000", b"100664"))
-_CACHED: Final = 4_096
+_CACHED: Final = 500_000
+_LARGE: Final = 64
+_RECENT: Final = 16
 
 Slot = tuple[bytes, bytes]
 Directory = dict[bytes, Slot]
@@ -45,6 +48,8 @@ class Directories:
     def __init__(self, store: TreeReader) -> None:
         self.store = store
         self._known: dict[str, Directory] = {}
+        self._bytes: dict[str, bytes] = {}
+        self._entries = 0
 
     def load(self, oid: str) -> Directory:
         """Return a directory: name -> (mode, binary id).
@@ -53,23 +58,44 @@ class Directories:
             RefusedError: it is not a directory as git writes one: sorted, no name twice, known modes.
         """
         known = self._known.get(oid)
-        if known is not None:
-            return known
-        kind, data = self.read(oid)
-        if kind != "tree":
-            raise RefusedError("objects", f"{oid[:12]} is a {kind} where a directory belongs")
-        try:
-            entries = parse_raw_tree(data, len(oid) // 2)
-        except CorruptError as error:
-            raise RefusedError("objects", error.message) from None
-        keys = [name + b"/" if mode == _DIRECTORY else name for mode, name, _ in entries]
-        found = {name: (mode, ident) for mode, name, ident in entries}
-        if len(found) != len(entries) or keys != sorted(keys):
-            raise RefusedError("objects", f"the directory {oid[:12]} is not sorted or has a name twice")
-        if not _MODES.issuperset({mode for mode, _, _ in entries}):
-            raise RefusedError("objects", f"the directory {oid[:12]} has entries of an unknown mode")
-        if len(self._known) >= _CACHED:
+        return known if known is not None else self._keep(oid, _checked(oid, *self._raw(oid)))
+
+    def difference(self, old: str, new: str) -> tuple[Directory, Directory, list[bytes]]:
+        """Return two directories and the names of entries that differ, sorted.
+
+        A large directory that follows from a known one is not taken apart again as a whole: only what lies
+        between the bytes that both begin and end with.
+
+        Raises:
+            RefusedError: as `load`.
+        """
+        before = self.load(old)
+        after = self._known.get(new)
+        if after is None and len(before) >= _LARGE:
+            data, width = self._raw(new)
+            found = _spliced(before, self._raw(old)[0], data, width)
+            if found is not None:
+                return before, self._keep(new, found[0]), sorted(found[1])
+        if after is None:
+            after = self.load(new)
+        return before, after, sorted({name for name, _ in before.items() ^ after.items()})
+
+    def _raw(self, oid: str) -> tuple[bytes, int]:
+        data = self._bytes.get(oid)
+        if data is None:
+            kind, data = self.read(oid)
+            if kind != "tree":
+                raise RefusedError("objects", f"{oid[:12]} is a {kind} where a directory belongs")
+            if len(self._bytes) >= _RECENT:
+                del self._bytes[next(iter(self._bytes))]
+            self._bytes[oid] = data
+        return data, len(oid) // 2
+
+    def _keep(self, oid: str, found: Directory) -> Directory:
+        self._entries += len(found)
+        if self._entries > _CACHED:
             self._known.clear()
+            self._entries = len(found)
         self._known[oid] = found
         return found
 
@@ -83,6 +109,69 @@ class Directories:
             return self.store.read(oid)
         except GmlError as error:
             raise RefusedError("objects", f"an object cannot be seen: {error.message}") from error
+
+
+def _checked(oid: str, data: bytes, width: int) -> Directory:
+    """Take a directory apart and check its form."""
+    try:
+        entries = parse_raw_tree(data, width)
+    except CorruptError as error:
+        raise RefusedError("objects", error.message) from None
+    keys = [name + b"/" if mode == _DIRECTORY else name for mode, name, _ in entries]
+    found = {name: (mode, ident) for mode, name, ident in entries}
+    if len(found) != len(entries) or keys != sorted(keys):
+        raise RefusedError("objects", f"the directory {oid[:12]} is not sorted or has a name twice")
+    if not _MODES.issuperset({mode for mode, _, _ in entries}):
+        raise RefusedError("objects", f"the directory {oid[:12]} has entries of an unknown mode")
+    return found
+
+
+def _spliced(known: Directory, old: bytes, new: bytes, width: int) -> tuple[Directory, set[bytes]] | None:
+    """Return the directory that `new` is, and the names that differ, from one that was checked as a whole.
+
+    Returns:
+        None where anything is unusual: then all of it is looked at.
+    """
+    mark = old[: old.find(b" ") + 1]
+    # From the entry before the first difference to the one after the last, so that neighbours are compared.
+    start = old.rfind(mark, 0, max(old.rfind(mark, 0, _common(old, new)), 0))
+    tail = _common(old[::-1], new[::-1])
+    end = old.find(mark, old.find(mark, len(old) - tail) + 1)
+    if start < 0 or end <= start or end < len(old) - tail or len(new) - len(old) + end <= start:
+        return None
+    try:
+        gone = parse_raw_tree(old[start:end], width)
+        come = parse_raw_tree(new[start : len(new) - len(old) + end], width)
+    except CorruptError:
+        return None
+    if min(len(gone), len(come)) < 2 or (gone[0], gone[-1]) != (come[0], come[-1]):
+        return None
+    keys = [name + b"/" if mode == _DIRECTORY else name for mode, name, _ in come]
+    if any(known.get(name) != (mode, ident) for mode, name, ident in gone) or any(
+        left >= right for left, right in pairwise(keys)
+    ):
+        return None
+    found = dict(known)
+    for _, name, _ in gone:
+        del found[name]
+    for mode, name, ident in come:
+        if name in found or mode not in _MODES:
+            return None
+        found[name] = (mode, ident)
+    changed = {name for _, name, _ in set(gone) ^ set(come)}
+    return found, changed
+
+
+def _common(old: bytes, new: bytes) -> int:
+    """Return how many bytes two texts begin with in common."""
+    low, high = 0, min(len(old), len(new))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if old[low:middle] == new[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 class GitTree:
@@ -151,9 +240,17 @@ def compare(directories: Directories, old: str | None, new: str | None, limit: i
 def _walk(directories: Directories, old: str | None, new: str | None, prefix: str) -> Iterator[Change]:
     if old == new:
         return
-    before = directories.load(old) if old else {}
-    after = directories.load(new) if new else {}
-    for name in sorted({name for name, _ in before.items() ^ after.items()}):
+    before: Directory = {}
+    after: Directory = {}
+    if old and new:
+        before, after, changed = directories.difference(old, new)
+    else:
+        before = directories.load(old) if old else {}
+        after = directories.load(new) if new else {}
+        changed = sorted({*before, *after})
+    if new and prefix and not after:
+        raise RefusedError("objects", f"{prefix!r:.100} is an empty directory")
+    for name in changed:
         one, two = before.get(name), after.get(name)
         path = prefix + name.decode("utf-8", "surrogateescape")
         left = one[1].hex() if one is not None and one[0] == _DIRECTORY else None
@@ -163,8 +260,6 @@ def _walk(directories: Directories, old: str | None, new: str | None, prefix: st
         if file_before != file_after:
             yield Change(path, file_before, file_after)
         if left is not None or right is not None:
-            if right is not None and not directories.load(right):
-                raise RefusedError("objects", f"{path!r:.100} is an empty directory")
             yield from _walk(directories, left, right, f"{path}/")
 
 
