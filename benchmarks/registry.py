@@ -2,7 +2,8 @@
 
 python benchmarks/registry.py                         # everything; about three minutes
 python benchmarks/registry.py --records 1000 --repeat 2
-python benchmarks/registry.py --gto /tmp/gto/bin/python --tags 1200
+python benchmarks/registry.py --gto ~/gto/bin/python --tags 1200
+python benchmarks/registry.py --gto ~/gto/bin/python --attacks --write     # into docs/benchmarks.md
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,6 +28,13 @@ from gml.policy import names
 
 BIN = Path(sys.executable).parent
 BRANCH = "refs/heads/gml/registry"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- registry: begin -->", "<!-- registry: end -->"
+# what is measured -> what it should be, in seconds
+AIMS = {
+    "gate": 0.3, "show": 0.3, "history": 0.3, "blame": 0.3, "verify --full": 2.0, "verify, nothing new": 0.1,
+    "register": 0.3, "promote": 0.3,
+}  # fmt: skip
 
 
 def environ(home: Path) -> dict[str, str]:
@@ -110,48 +119,43 @@ def write_key(home: Path) -> None:
     (home / ".ssh" / "id_ed25519.pub").write_text(f"{KEYS['alice'].public}\n")
 
 
-def measure(records: int, changes: int, repeat: int) -> list[tuple[str, float]]:
+def measure(records: int, changes: int, repeat: int) -> dict[str, float]:
+    """Return seconds by what was measured; one line a kind of `AIMS`."""
     gml = str(BIN / "gml")
-    rows = []
+    rows: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as top:
         home = Path(top) / "home"
         write_key(home)
-        small, large = Path(top) / "small", Path(top) / "large"
+        small, middle, large = (Path(top) / name for name in ("small", "middle", "large"))
         build(small, 10, 2, home)
+        build(middle, 10, 1_000, home)
         lab = build(large, records, changes, home)
-        rows.append((f"gate, one more version at {records:,} records", gate(lab, large, home, repeat)))
+        rows[f"gate: the hook of a push of one more version, {records:,} records"] = gate(
+            lab, large, home, repeat
+        )
         for name, argv in (
             ("show", ["show", "churn"]), ("history", ["history", "churn"]), ("blame", ["blame", "churn", "Staging"]),
         ):  # fmt: skip
-            rows.append(
-                (
-                    f"gml registry {name}, {changes:,} stage changes",
-                    timed([gml, "registry", *argv], large, home, repeat),
-                )
-            )
-        rows.append(
-            (
-                f"gml registry verify --full, {changes:,} changes and more",
-                timed([gml, "registry", "verify", "--full"], large, home, 1),
-            )
-        )
-        rows.append(
-            ("gml registry verify, nothing new", timed([gml, "registry", "verify"], large, home, repeat))
-        )
+            found = []
+            for _ in range(repeat):
+                shutil.rmtree(large / ".git" / "gml", ignore_errors=True)
+                found.append(timed([gml, "registry", *argv], large, home, 1))
+            rows[f"{name}: {changes:,} stage changes, nothing remembered"] = statistics.median(found)
+        full = [gml, "registry", "verify", "--full"]
+        rows["verify --full: 1,000 stage changes"] = timed(full, middle, home, repeat)
+        rows[f"verify --full: {changes:,} stage changes, {records:,} versions"] = timed(full, large, home, 1)
+        again = [gml, "registry", "verify"]
+        rows["verify, nothing new: the same"] = timed(again, large, home, repeat)
         for path, size in ((small, 10), (large, records)):
             run_once(path, home)
             argv = [gml, "registry", "register", "churn", "--path", "model"]
-            rows.append((f"gml registry register at {size:,} records", timed(argv, path, home, repeat)))
+            rows[f"register: at {size:,} records"] = timed(argv, path, home, repeat)
+            found = []
             for number in range(repeat):
                 version = str(number % 2 + 1) if size == 10 else str(3 + number % 2)
-                rows.append(
-                    (
-                        f"gml registry promote at {size:,} records",
-                        timed(
-                            [gml, "registry", "promote", "churn", version, "--to", "Staging"], path, home, 1
-                        ),
-                    )
-                )
+                argv = [gml, "registry", "promote", "churn", version, "--to", "Staging"]
+                found.append(timed(argv, path, home, 1))
+            rows[f"promote: at {size:,} records"] = statistics.median(found)
     return rows
 
 
@@ -160,25 +164,73 @@ import subprocess, sys, time
 from pathlib import Path
 count = int(sys.argv[1])
 subprocess.run(["git", "init", "-q", "."], check=True)
-subprocess.run(["git", "commit", "-q", "--allow-empty", "-m", "x"], check=True)
-head = subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip()
-lines = [f"create refs/tags/churn@v0.0.{n} {head}" for n in range(1, 3)]
-data = ""
-for n in range(1, count + 1):
-    name = f"churn#prod#{n}"
-    body = f"object {head}\\ntype commit\\ntag {name}\\ntagger a <a@b> {1700000000 + n} +0000\\n\\nx\\n"
-    oid = subprocess.run(["git", "hash-object", "-t", "tag", "-w", "--stdin"], input=body, text=True, capture_output=True, check=True).stdout.strip()
-    lines.append(f"create refs/tags/{name} {oid}")
-for n in range(1, 3):
-    body = f"object {head}\\ntype commit\\ntag churn@v0.0.{n}\\ntagger a <a@b> {1690000000 + n} +0000\\n\\nx\\n"
-    oid = subprocess.run(["git", "hash-object", "-t", "tag", "-w", "--stdin"], input=body, text=True, capture_output=True, check=True).stdout.strip()
-    lines[n - 1] = f"create refs/tags/churn@v0.0.{n} {oid}"
+heads = []
+for n in (1, 2, 3):
+    subprocess.run(["git", "commit", "-q", "--allow-empty", "-m", str(n)], check=True)
+    heads.append(subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip())
+def tag(name, head, when):
+    body = f"object {head}\\ntype commit\\ntag {name}\\ntagger a <a@b> {when} +0000\\n\\nx\\n"
+    done = subprocess.run(["git", "hash-object", "-t", "tag", "-w", "--stdin"], input=body, text=True,
+                          capture_output=True, check=True)
+    return f"create refs/tags/{name} {done.stdout.strip()}"
+lines = [tag(f"churn@v0.0.{n}", heads[n - 1], 1690000000 + n) for n in (1, 2)]
+lines += [tag(f"churn#prod#{n}", heads[n % 2], 1700000000 + n) for n in range(1, count + 1)]
 subprocess.run(["git", "update-ref", "--stdin"], input="\\n".join(lines) + "\\n", text=True, check=True)
-for argv in (["show"], ["history"], ["register", "churn"], ["assign", "churn", "--version", "v0.0.3", "--stage", "prod"]):
+assign = ["assign", "churn", "--version", "v0.0.1", "--stage", "prod"]
+for argv in (["show"], ["history"], ["register", "churn"], assign):
     start = time.perf_counter()
     done = subprocess.run([str(Path(sys.executable).parent / "gto"), *argv], capture_output=True, text=True)
     print(f"gto {argv[0]}, {count} assignments\\t{time.perf_counter() - start:.3f}\\t{done.returncode}")
+    if done.returncode:
+        print(done.stdout, done.stderr, file=sys.stderr)
 """
+
+
+def measure_gto(python: str, tags: int) -> dict[str, float]:
+    """Return the seconds of gto's verbs in a repository with so many assignments."""
+    with tempfile.TemporaryDirectory() as top:
+        done = subprocess.run(
+            [python, "-c", GTO, str(tags)], cwd=top, env=environ(Path(top)), check=True, capture_output=True,
+            text=True,
+        )  # fmt: skip
+    rows = {}
+    for line in done.stdout.splitlines():
+        parts = line.split("\t")
+        if len(parts) == 3 and parts[2] == "0":
+            rows[parts[0].split(",")[0].removeprefix("gto ")] = float(parts[1])
+    return rows
+
+
+def attack() -> list[str]:
+    """Return the totals of benchmarks/attacks.py for the gate and for git's own settings."""
+    lines = []
+    for server, title in (("gml", "the gate"), ("plain", "git's own settings")):
+        script = Path(__file__).with_name("attacks.py")
+        done = subprocess.run(
+            [sys.executable, str(script), "--server", server], check=True, capture_output=True, text=True
+        )
+        lines.append(f"- {title}: {', '.join(done.stdout.strip().splitlines())}")
+    return lines
+
+
+def table(rows: dict[str, float], peer: dict[str, float], tags: int) -> list[str]:
+    """Return the figures as Markdown."""
+    like = {"show": "show", "history": "history", "register": "register", "promote": "assign"}
+    lines = [f"| what | gml | gto, {tags:,} tags | aim |", "|---|---:|---:|---|"]
+    for name, seconds in rows.items():
+        kind = name.split(":")[0]
+        other = peer.get(like.get(kind, ""))
+        aim = f"< {AIMS[kind]:g} s" if kind in AIMS and "versions" not in name else ""
+        lines.append(f"| {name} | {seconds:.3g} s | {f'{other:.3g} s' if other else '–'} | {aim} |")
+    return lines
+
+
+def write(lines: list[str]) -> None:
+    """Put the figures into the documentation."""
+    text = PAGE.read_text("utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}", "utf-8")
 
 
 def main() -> None:
@@ -190,23 +242,20 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--gto", help="a Python that has gto installed")
     parser.add_argument("--tags", type=int, default=1_200, help="assignments for gto")
+    parser.add_argument(
+        "--attacks", action="store_true", help="also count refused attacks, about six minutes"
+    )
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
     rows = measure(options.records, options.changes, options.repeat)
-    merged: dict[str, list[float]] = {}
-    for name, seconds in rows:
-        merged.setdefault(name, []).append(seconds)
-    found = {name: statistics.median(values) for name, values in merged.items()}
-    if options.json:
-        print(json.dumps(found, indent=1))
-    else:
-        for name, seconds in found.items():
-            print(f"{name:60} {seconds:8.3f} s")
-    if options.gto:
-        with tempfile.TemporaryDirectory() as top:
-            subprocess.run(
-                [options.gto, "-c", GTO, str(options.tags)], cwd=top, env=environ(Path(top)), check=True
-            )
+    peer = measure_gto(options.gto, options.tags) if options.gto else {}
+    lines = table(rows, peer, options.tags)
+    if options.attacks:
+        lines += ["", "Attacks and honest changes, pushed at a real server:", "", *attack()]
+    if options.write:
+        write(lines)
+    print(json.dumps({"gml": rows, "gto": peer}, indent=1) if options.json else "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -76,16 +76,10 @@ def decode(data: bytes, where: str) -> dict[str, Any]:
     if _depth(data) > MAX_DEPTH:
         raise RefusedError("json", f"{where} is nested deeper than {MAX_DEPTH} levels")
 
-    def refuse(token: str) -> NoReturn:
-        raise RefusedError("json", f"{where} has the number {token[:20]}, only whole numbers are allowed")
-
-    def whole(token: str) -> int:
-        if len(token) > 17 or not -MAX_INT <= (number := int(token)) <= MAX_INT:
-            raise RefusedError("json", f"{where} has a number of {len(token)} digits")
-        return number
-
     try:
-        value = json.loads(data, parse_float=refuse, parse_constant=refuse, parse_int=whole)
+        value = _DECODER.decode(data.decode("utf-8"))
+    except _NumberError as error:
+        raise RefusedError("json", f"{where} has {error}") from None
     except ValueError as error:
         raise RefusedError("json", f"{where} is not JSON ({error})") from None
     if not isinstance(value, dict):
@@ -97,6 +91,24 @@ def decode(data: bytes, where: str) -> dict[str, Any]:
     if not same:
         raise RefusedError("json", f"{where} is not in canonical form (duplicate keys, order or spelling)")
     return value
+
+
+class _NumberError(ValueError):
+    """A number that no record may have."""
+
+
+def _refuse(token: str) -> NoReturn:
+    raise _NumberError(f"the number {token[:20]}, only whole numbers are allowed")
+
+
+def _whole(token: str) -> int:
+    if len(token) > 17 or not -MAX_INT <= (number := int(token)) <= MAX_INT:
+        raise _NumberError(f"a number of {len(token)} digits")
+    return number
+
+
+# One for all: making a decoder takes as long as reading a record.
+_DECODER: Final = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse, parse_int=_whole)
 
 
 def _depth(data: bytes) -> int:

@@ -140,28 +140,40 @@ def _remember(path: Path, tip: str, found: list[Event]) -> None:
 
 
 def _events(registry: Registry, oid: str, model: str, old: str | None, new: str) -> Iterator[Event]:
-    from gml.registry.states import compare
+    """Yield what one commit did to a model, newest first; read from the records, not verified."""
+    directories = registry.chain.directories
+    commit = registry.chain.commit(oid)
+    before = directories.load(old) if old is not None else {}
+    after = directories.load(new)
+    found = []
+    for name in sorted({name for name, _ in before.items() ^ after.items()}):
+        slot = after.get(name)
+        if name == b"model.json" and name in before:
+            found.append(Event(commit.time, commit.author, oid, "meta", f"{model} record changed"))
+        elif name in {b"versions", b"stages"} and slot is not None:
+            earlier = before.get(name)
+            one = directories.load(earlier[1].hex()) if earlier is not None else {}
+            two = directories.load(slot[1].hex())
+            for file in sorted({file for file, _ in one.items() ^ two.items()}):
+                event = _event(registry, oid, model, f"{name.decode()}/{file.decode('utf-8', 'replace')}")
+                if event is not None:
+                    found.append(event)
+    yield from reversed(found)
 
-    chain = registry.chain
-    commit, after = chain.commit(oid), chain.tree(oid)
-    for change in reversed(compare(chain.directories, old, new, 10_000)):
-        path = f"models/{model}/{change.path}"
-        place = names.classify(path)
-        if place is None:
-            continue
-        if place.kind == names.VERSION:
-            text = f"registered v{place.number}"
-            yield Event(commit.time, commit.author, oid, "register", text, place.number)
-        elif place.kind == names.STAGE_RECORD:
-            record = read_stage(after.read(path) or b"", path)
-            held = f"v{record.version}" if record.version is not None else "nothing"
-            yield Event(
-                commit.time, commit.author, oid, "stage", f"{record.stage} is {held} (turn {record.seq})",
-                record.version, record.stage,
-            )  # fmt: skip
-        elif change.old is not None:
-            subject = f"{model} record changed"
-            yield Event(commit.time, commit.author, oid, "meta", subject)
+
+def _event(registry: Registry, oid: str, model: str, path: str) -> Event | None:
+    commit = registry.chain.commit(oid)
+    place = names.classify(f"models/{model}/{path}")
+    if place is None:
+        return None
+    if place.kind == names.VERSION:
+        text = f"registered v{place.number}"
+        return Event(commit.time, commit.author, oid, "register", text, place.number)
+    where = names.stage_path(model, place.stage)
+    record = read_stage(registry.chain.tree(oid).read(where) or b"", where)
+    held = f"v{record.version}" if record.version is not None else "nothing"
+    text = f"{record.stage} is {held} (turn {record.seq})"
+    return Event(commit.time, commit.author, oid, "stage", text, record.version, record.stage)
 
 
 def view_at(registry: Registry, when: int) -> View:
