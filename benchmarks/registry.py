@@ -176,7 +176,7 @@ def tag(name, head, when):
 lines = [tag(f"churn@v0.0.{n}", heads[n - 1], 1690000000 + n) for n in (1, 2)]
 lines += [tag(f"churn#prod#{n}", heads[n % 2], 1700000000 + n) for n in range(1, count + 1)]
 subprocess.run(["git", "update-ref", "--stdin"], input="\\n".join(lines) + "\\n", text=True, check=True)
-assign = ["assign", "churn", "--version", "v0.0.1", "--stage", "prod"]
+assign = ["assign", "churn", "--version", "v0.0.3", "--stage", "prod"]
 for argv in (["show"], ["history"], ["register", "churn"], assign):
     start = time.perf_counter()
     done = subprocess.run([str(Path(sys.executable).parent / "gto"), *argv], capture_output=True, text=True)

@@ -32,6 +32,10 @@ _ARTIFACT: Final = re.compile(r"\bartifact\.(format|size|files)\b")
 _WORST: Final = {DATA: 0, UNKNOWN: 1, CODE: 2}
 
 
+def _rank(name: str) -> int:
+    return _WORST.get(name, 2)
+
+
 class LedgerEvidence:
     """`gml.policy.view.Evidence` over the runs of one repository.
 
@@ -44,6 +48,7 @@ class LedgerEvidence:
         self._store = store
         self._ledger = ledger
         self._opened: LedgerView | None = None
+        self._classes: dict[str, str] = {}
         self._runs: dict[str, tuple[Run | None, str | None]] = {}
 
     @property
@@ -104,8 +109,15 @@ class LedgerEvidence:
     def format_class(self, version: Version) -> str:
         """See `Evidence.format_class`."""
         run = self.run(version)
-        seen = version.format_class if run is None else format_class(manifest(run, version.path))
-        return max(version.format_class, seen, key=lambda name: _WORST.get(name, 2))
+        if run is None:
+            return version.format_class
+        mark = f"{run.run_id} {version.path}"
+        if mark not in self._classes:
+            from gml.registry.formats import judge_in_git
+
+            seen = (format_class(manifest(run, version.path)), judge_in_git(self._view, run, version.path))
+            self._classes[mark] = max(seen, key=_rank)
+        return max(version.format_class, self._classes[mark], key=_rank)
 
     def check(self, rule: str, version: Version, champion: Version | None) -> CheckResult:
         """See `Evidence.check`."""

@@ -119,11 +119,12 @@ def format_class(paths: Iterable[str]) -> str:
         >>> format_class(["MLmodel", "weights.safetensors"]), format_class(["model.pkl"])
         ('data', 'code')
     """
-    classes = {_class_of(path) for path in paths}
+    classes = {class_of_name(path) for path in paths}
     return CODE if CODE in classes else UNKNOWN if UNKNOWN in classes or not classes else DATA
 
 
-def _class_of(path: str) -> str:
+def class_of_name(path: str) -> str:
+    """Return the class that a file's name promises."""
     name = path.rpartition("/")[2].lower()
     stem, dot, ending = name.rpartition(".")
     if ending in _CODE:

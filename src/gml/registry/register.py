@@ -13,8 +13,9 @@ from gml.ledger import layout
 from gml.policy import names
 from gml.policy.records import NAMESPACE_VERSION, Model, Version
 from gml.registry.branch import Change
+from gml.registry.formats import judge_formats
 from gml.registry.identity import signer_of
-from gml.registry.manifest import format_class, manifest, manifest_digest
+from gml.registry.manifest import manifest, manifest_digest
 from gml.registry.tags import write_tags
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def register(
     if not files:
         known = ", ".join(sorted({name.split("/", 1)[0] for name in run.artifacts})[:8]) or "no files"
         raise NotFoundError(f"run {run_id} has no files below {path!r}", hint=f"it has: {known}")
+    formats = judge_formats(registry.workspace, run, path)
     made: list[Version] = []
 
     def build(view: View) -> Change:
@@ -84,7 +86,7 @@ def register(
             digest=manifest_digest(files),
             files=len(files),
             size=sum(facts["size"] for facts in files.values()),
-            format_class=format_class(files),
+            format_class=formats,
             documents=documents,
             created=int(time.time() * 1000),
             creator=signer.name,
