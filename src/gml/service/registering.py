@@ -20,7 +20,7 @@ from gml.registry.tags import write_tags
 from gml.service import artifacts, models
 from gml.service.errors import DENIED, EXISTS, MISSING, ServiceError
 from gml.service.limits import Pair
-from gml.service.registered import ARCHIVED_STAGE, DELETED_TAG, NONE, canonical, shelf
+from gml.service.registered import ARCHIVED_STAGE, DELETED_TAG, NONE, PROMPT_TAG, canonical, shelf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +36,8 @@ _PROXY: Final = re.compile(
     r"|mlflow-artifacts:(?://[^/]+)?|gml(?:\+file)?:.*/-)/(.+)"
 )
 _OWN: Final = re.compile(r"gml(?:\+file)?:.*?/?runs/([^/]+)/artifacts/?(.*)")
+# What clients send as the source of a prompt.
+_PROMPT: Final = frozenset({"prompt-template", "dummy-source"})
 _ALREADY: Final = "is like that already"
 _BAD_SOURCE: Final = (
     "Invalid model version source: '{}'. If supplying a source as an http, https, local file path, ftp, "
@@ -206,7 +208,7 @@ def create_version(
         ServiceError: there is no such model, or the source has no files or leads elsewhere.
     """
     key = shelf(store).key(name)
-    place = _place(store, source, run_id, model_id)
+    place = _place(store, source, run_id, model_id, prompt=(tags or {}).get(PROMPT_TAG) == "true")
     if place is not None:
         owner, path = _settled(store, *place)
         with _changing(store) as registry:
@@ -251,7 +253,7 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _place(store: Store, source: str, run_id: str, model_id: str) -> tuple[str, str] | None:
+def _place(store: Store, source: str, run_id: str, model_id: str, *, prompt: bool) -> tuple[str, str] | None:
     """Return run or logged model and folder that a source means; None where it lies elsewhere.
 
     Raises:
@@ -281,6 +283,8 @@ def _place(store: Store, source: str, run_id: str, model_id: str) -> tuple[str, 
         return (found.owner, found.path) if found.owner else None
     if model_id:
         return _checked(model_id, "", source, "", model_id)
+    if prompt and source in _PROMPT:
+        return None  # its text is in its tags
     if urlsplit(source).scheme in {"", "file"} or len(urlsplit(source).scheme) == 1:
         raise ServiceError(
             f"Invalid model version source: '{source}'. To use a local path as a model version source, the "
