@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -205,7 +206,8 @@ def write_stream(path: Path, source: IO[bytes]) -> None:
     Raises:
         StorageError: it could not be written; errors of `source` pass through, and nothing appears.
     """
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    # A short name of its own: the target's may already be as long as the file system allows.
+    temporary = path.with_name(f".gml-{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

@@ -2,6 +2,7 @@
 
 import random
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gml.cas.chunking import MAX_CHUNK, MIN_CHUNK, Cutter
+from gml.cas.large import chunk_factor
+from gml.cas.names import MAX_INDEX
 
 KEYS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93)
 
@@ -115,6 +118,16 @@ def test_pieces_of_a_stream_are_cut_as_the_whole(sizes, seed):
         carry = piece[ends[-1] if ends else 0 :]
     assert found == chunks(data)
     assert carry == b""
+
+
+def test_very_large_files_have_larger_chunks():
+    data = np.random.default_rng(3).bytes(40 << 20)
+    ends = [0, *Cutter(8).cuts(data, final=True)]
+    lengths = [after - before for before, after in pairwise(ends)]
+    assert all(8 * MIN_CHUNK <= length <= 8 * MAX_CHUNK for length in lengths[:-1])
+    assert sum(lengths) == len(data)
+    for size in (1 << 30, 120 << 30, 1 << 40, 5 << 40):
+        assert size // (MIN_CHUNK * chunk_factor(size)) * 73 < MAX_INDEX
 
 
 @pytest.mark.parametrize("size", [0, 1, 23, 31, 32, MIN_CHUNK - 1, MIN_CHUNK, MIN_CHUNK + 1, MAX_CHUNK])

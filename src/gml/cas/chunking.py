@@ -27,17 +27,23 @@ _BLOCK: Final = 64 << 10
 class Cutter:
     """Finds the ends of chunks in a buffer.
 
+    Args:
+        factor: a power of two by which chunks are larger than those of other files; for very large ones.
+
     Example:
         >>> Cutter().cuts(bytes(3_000_000), final=True)
         [1048576, 2097152, 3000000]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, factor: int = 1) -> None:
         import numpy as np
+
+        self._min = MIN_CHUNK * factor
+        self._max = MAX_CHUNK * factor
 
         self._np = np
         self._factors = np.array(_FACTORS, np.uint64)
-        self._limit = np.uint64(1 << (64 - _BITS))
+        self._limit = np.uint64((1 << (64 - _BITS)) // factor)
         self._reach = np.arange(1 - _WINDOW, 1)
         self._first = np.empty(_BLOCK + _REACH, np.uint8)
         self._second = np.empty(_BLOCK + _REACH, np.uint8)
@@ -66,17 +72,17 @@ class Cutter:
 
     def _end(self, array: NDArray[np.uint8], start: int) -> int | None:
         """Return the end of the chunk that begins at `start`, None where it may go on."""
-        low = start + MIN_CHUNK - 1
-        high = min(start + MAX_CHUNK, len(array))
+        low = start + self._min - 1
+        high = min(start + self._max, len(array))
         while low < high:
             upto = min(low + _BLOCK, high)
             found = self._find(array, low, upto)
             if found is not None:
                 return found + 1
             low = upto
-        if high < start + MAX_CHUNK:
+        if high < start + self._max:
             return None
-        return self._greatest(array, start + MIN_CHUNK - 1, high) + 1
+        return self._greatest(array, start + self._min - 1, high) + 1
 
     def _find(self, array: NDArray[np.uint8], low: int, high: int) -> int | None:
         """Return the first place of a range that both conditions hold for."""

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from gml.cas.chunking import MAX_CHUNK, Cutter
+from gml.cas.chunking import MAX_CHUNK, MIN_CHUNK, Cutter
 from gml.cas.compression import compress
-from gml.cas.names import Kind, dump_recipe
+from gml.cas.names import MAX_INDEX, Kind, dump_recipe
 from gml.cas.port import Blob
 from gml.cas.shelf import Reliance, refresh_age
+from gml.domain.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,22 @@ _READ: Final = 4 << 20
 _BUFFERS: Final = 3
 # Chunks that one task hashes: few enough that both cores have work from each buffer.
 _BATCH: Final = 4
+# Chunks of a recipe that can be read again: a line has at most 73 bytes.
+_MOST: Final = MAX_INDEX // 80
+_LARGEST_FACTOR: Final = 64
+
+
+def chunk_factor(size: int) -> int:
+    """Return by how much the chunks of a file must be larger than usual, so that its recipe can be read.
+
+    Example:
+        >>> chunk_factor(100 << 30), chunk_factor(1 << 40)
+        (1, 16)
+    """
+    factor = 1
+    while size > _MOST * MIN_CHUNK * factor and factor < _LARGEST_FACTOR:
+        factor *= 2
+    return factor
 
 
 @dataclass(slots=True)
@@ -52,9 +69,10 @@ class LargePut:
         shelf: the store.
         names: gets the names that are to be synced before the put is acknowledged.
         packs: where new chunks go; finished by this put.
+        size: length of the file, as far as it is known.
     """
 
-    def __init__(self, shelf: Shelf, names: Names, packs: PackWriter) -> None:
+    def __init__(self, shelf: Shelf, names: Names, packs: PackWriter, size: int = 0) -> None:
         self._shelf = shelf
         self._names = names
         self._packs = packs
@@ -62,7 +80,8 @@ class LargePut:
         self._whole = hashlib.sha256()
         self._chunks: list[tuple[str, int]] = []
         self._here: set[str] = set()
-        self._free = [bytearray(_READ + MAX_CHUNK) for _ in range(_BUFFERS)]
+        self._factor = chunk_factor(size)
+        self._free = [bytearray(_READ + MAX_CHUNK * self._factor) for _ in range(_BUFFERS)]
         self._pending: deque[_Piece] = deque()
 
     def put(
@@ -105,7 +124,7 @@ class LargePut:
         whole: ThreadPoolExecutor,
         pool: ThreadPoolExecutor,
     ) -> int:
-        cutter = Cutter()
+        cutter = Cutter(self._factor)
         carry = b""
         size = 0
         final = False
@@ -150,6 +169,10 @@ class LargePut:
         piece = self._pending.popleft()
         for batch in piece.batches:
             for chunk in batch.result():
+                if len(self._chunks) == _MOST:
+                    raise StorageError(
+                        "a file has too many parts to be stored", hint="store it as several files"
+                    )
                 self._chunks.append((chunk.digest, chunk.size))
                 if chunk.stored is not None and chunk.digest not in self._here:
                     self._here.add(chunk.digest)

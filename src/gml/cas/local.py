@@ -259,7 +259,9 @@ class LocalStore(NamedFiles):
                     names,
                     packs,
                     lambda data: self._put_small(data, names),
-                    lambda source: self._put_large(source.readinto, names, progress, source.check),
+                    lambda source: self._put_large(
+                        source.readinto, names, progress, source.check, source.facts.st_size
+                    ),
                     progress,
                 )
                 done = puts.put(paths)
@@ -294,10 +296,11 @@ class LocalStore(NamedFiles):
         names: Names,
         progress: Callable[[int], object] | None,
         check: Callable[[int], object] | None,
+        size: int = 0,
     ) -> Blob:
         # Packs of its own: what was read of a file that turns out to have changed is thrown away.
         with PackWriter(self.shelf.staging, names, self.catalog.add_pack) as packs:
-            return LargePut(self.shelf, names, packs).put(readinto, progress, check)
+            return LargePut(self.shelf, names, packs, size).put(readinto, progress, check)
 
 
 def _whole(located: Located) -> bytes:

@@ -149,6 +149,8 @@ def put(run: str, files: tuple[str, ...], folder: str | None, link: bool, progre
             with transfer_progress(quiet=not progress) as told:
                 told.begin("put", len(listed), _total(listed))
                 count = log_files(recorder, listed, problems.append, told.advance)
+                for _ in range(count):
+                    told.file_done()
         except GmlError as error:
             problems.append(error)
     _report(found, count, problems)

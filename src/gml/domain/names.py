@@ -150,6 +150,27 @@ def check_artifact_path(path: Any) -> str:
     return path
 
 
+_IGNORED = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+
+
+def check_restorable(path: str) -> str:
+    """Return a legal artifact path that may also be written below any folder of the user's.
+
+    A file of somebody else's run must not land in the `.git` of a repository, whose configuration can
+    name programs to run; nor under a name that some file system takes for that.
+
+    Example:
+        >>> check_restorable("model/.GIT/config")
+        Traceback (most recent call last):
+        gml.domain.errors.InvalidValueError: artifact path 'model/.GIT/config' leads into a git directory
+    """
+    for part in check_artifact_path(path).split("/"):
+        plain = _IGNORED.sub("", part).partition(":")[0].rstrip(". ").casefold()
+        if plain in {".git", "git~1"}:
+            raise InvalidValueError(f"artifact path {path!r:.200} leads into a git directory")
+    return path
+
+
 def _is_plain_text(text: str) -> bool:
     """Whether there are neither control characters nor halves of surrogate pairs."""
     return not any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in text)

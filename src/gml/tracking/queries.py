@@ -190,7 +190,7 @@ READ_AT_ONCE: Final = 8 << 20
 
 def copy_artifacts(reader: Reader, run: StoredRun, path: str | None, target: Path) -> list[Path]:
     """Copy a file, a folder or everything of a run below a directory; returns the files written."""
-    from gml.domain.names import check_artifact_path
+    from gml.domain.names import check_restorable
     from gml.fs import write_stream
 
     prefix = (path or "").strip("/")
@@ -205,7 +205,7 @@ def copy_artifacts(reader: Reader, run: StoredRun, path: str | None, target: Pat
         facts = run.artifacts[name]
         if facts.at == SHREDDED and name != prefix:
             continue
-        place = target / check_artifact_path(name)
+        place = target / check_restorable(name)
         _check_case(place, seen)
         if facts.at == "cas" and facts.size > READ_AT_ONCE:
             reader.workspace.blobs.get_file(facts.sha256, place)
