@@ -200,11 +200,17 @@ def contents(located: Located) -> Iterator[bytes]:
     if first is not None and first.length != first.size and (first.size < 0 or first.size > 4 * _EXTENT):
         yield from _expanded(first)
         return
+    reads = extents(located.parts)
+    if len(reads) <= 1:
+        # Threads cost more than a small file.
+        for part in reads:
+            yield part_content(part, check=False)
+        return
     workers = max(2, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(workers, "gml-read")
     waiting: deque[Future[bytes]] = deque()
     try:
-        for part in extents(located.parts):
+        for part in reads:
             waiting.append(pool.submit(part_content, part, check=False))
             if len(waiting) > workers:
                 yield waiting.popleft().result()

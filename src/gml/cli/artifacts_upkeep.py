@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 @click.option(
     "--repair", is_flag=True, help="Take damaged files out, so that a put or pull brings them back."
 )
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @json_option
-def verify_command(remote: str | None, sample: str, seed: int | None, repair: bool, as_json: bool) -> None:
+def verify_command(
+    remote: str | None, sample: str, seed: int | None, repair: bool, quiet: bool, as_json: bool
+) -> None:
     """Read the artifact store and name what is damaged or missing, and the runs that need it.
 
     The exit code is 9 where something is.
@@ -44,7 +47,7 @@ def verify_command(remote: str | None, sample: str, seed: int | None, repair: bo
 
     share = parse_share(sample)
     reader = open_reader()
-    with transfer_progress(quiet=not is_terminal()) as told:
+    with transfer_progress(quiet=quiet or not is_terminal()) as told:
 
         def begin(files: int, total: int) -> Callable[[int], None]:
             told.begin("verify", files, total)
