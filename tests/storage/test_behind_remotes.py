@@ -7,15 +7,19 @@ import os
 import numpy as np
 import pytest
 
+from gml.cas.backed import BackedStore
 from gml.cas.erase import erase_remote
 from gml.cas.evict import evict
 from gml.cas.local import LocalStore
+from gml.cas.pins import Pins
 from gml.domain.errors import NotFoundError
 from gml.domain.ids import short_id
 from gml.tracking.reader import Reader
 from gml.tracking.remotes import push_artifacts
+from gml.tracking.storage.collect import collect
 from gml.tracking.storage.shred import shred
 from gml.tracking.storage.verify import verify
+from gml.workspace.remotes import ArtifactRemote
 
 
 def random_bytes(size, seed=0):
@@ -189,3 +193,46 @@ def test_damage_of_a_remote_is_named_and_mended_by_a_push(repo, api, gml, share)
     assert json.loads(gml("artifacts", "verify", "--remote", "--json").out)["damaged"] == []
     sample = json.loads(gml("artifacts", "verify", "--remote", "--sample", "1%", "--seed", "1", "--json").out)
     assert (sample["files"], sample["total"]) == (1, 4)
+
+
+def test_clones_that_share_a_folder_keep_each_others_files(repo, api, gml, clone, tmp_path, monkeypatch):
+    shared = tmp_path / "shared"
+    other = clone(repo, "other")
+    for each in (repo, other):
+        each.git("config", "gml.artifacts.store", str(shared))
+    run = log_files(api, {"mine.bin": random_bytes(300_000)})
+    monkeypatch.chdir(other.path)
+    theirs = other.workspace().blobs.put_bytes(random_bytes(300_000, 1)).digest
+    pushed = other.path / "elsewhere"
+    pushed.mkdir()
+    lonely = LocalStore(pushed)
+    sent = lonely.put_bytes(random_bytes(300_000, 2)).digest
+    # A clone that has the folder as a remote pins what it pushes there.
+    workspace = other.workspace()
+    place = ArtifactRemote("shared", str(shared))
+    BackedStore(pushed, None, [place], pins=workspace.pins).send([sent], place)
+    forgotten = LocalStore(shared).put_bytes(random_bytes(300_000, 3)).digest
+    for stored in LocalStore(shared).names("sha256"):
+        os.utime(shared / stored.name, (1_000_000, 1_000_000))
+    collect(repo.workspace())
+    store = LocalStore(shared)
+    assert [store.contains(digest) for digest in (theirs, sent, forgotten)] == [True, True, False]
+    assert repo.workspace().blobs.read(sha256(random_bytes(300_000)))
+    # Its own collection lets go of what it needs no more, and nothing of anybody else's.
+    for stored in LocalStore(shared).names("sha256"):
+        os.utime(shared / stored.name, (1_000_000, 1_000_000))
+    collect(other.workspace())
+    store = LocalStore(shared)
+    assert not store.contains(theirs)
+    assert store.contains(sha256(random_bytes(300_000)))
+    assert gml("artifacts", "verify", "-q").code == 0
+    assert Reader(repo.workspace()).resolve(run).artifacts
+
+
+def test_what_is_pinned_while_a_clone_collects_stays_pinned(tmp_path):
+    pins = Pins(tmp_path, lambda: "c" * 16)
+    pins.add(["a" * 64, "b" * 64])
+    length = pins.length()
+    pins.add(["d" * 64])
+    pins.replace({"b" * 64}, length)
+    assert pins.path.read_text().split() == ["b" * 64, "d" * 64]

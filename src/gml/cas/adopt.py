@@ -63,6 +63,7 @@ def adopt(
         }
         if blob.size in there:
             names.sync()
+            store.pin([blob.digest])
             return blob, KNOWN
         how = _share(store, source, blob, names)
         if how is None and blob.size < LARGE:
@@ -71,6 +72,7 @@ def adopt(
             source.check(len(data))
             return store.put_bytes(data), COPIED
         names.sync()
+        store.pin([blob.digest])
     return (store.put_file(path), COPIED) if how is None else (blob, how)
 
 

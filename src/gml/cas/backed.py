@@ -8,6 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
+from gml.cas.connect import local_folder
 from gml.cas.evict import evict
 from gml.cas.exchange import Copied, push
 from gml.cas.local import LocalStore
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gml.cas.exchange import Progress
+    from gml.cas.pins import Pins
     from gml.cas.reading import Located
     from gml.cas.remote import Remote
 
@@ -58,6 +60,7 @@ class BackedStore(LocalStore):
         places: the remotes that are asked, in order.
         main: the one that everything goes to as soon as it is put.
         limit: bytes up to which local copies of what a remote has are kept; None for all.
+        pins: gives where this clone says what it needs of a folder that others sweep too, None for others.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class BackedStore(LocalStore):
         places: Sequence[Place],
         main: Place | None = None,
         limit: int | None = None,
+        pins: Callable[[Path], Pins | None] = lambda _root: None,
     ) -> None:
-        super().__init__(root, cache)
+        super().__init__(root, cache, pins(root))
+        self._pins_of = pins
         self.places = places
         self._limit = limit
         self._main = main
@@ -107,6 +112,12 @@ class BackedStore(LocalStore):
     ) -> Copied:
         """Copy blobs from here to a remote; see `gml.cas.exchange.push`."""
         remote: Remote = self.source(place, jobs).remote
+        digests = list(dict.fromkeys(digests))
+        folder = local_folder(place.url)
+        pins = self._pins_of(folder) if folder is not None else None
+        if pins is not None:
+            # Before the push: what is there already may be swept as soon as nobody needs it.
+            pins.add(digests)
         done = push(self, remote, digests, jobs=jobs, progress=progress)
         self.catalog.remember_remote(place.url, done.names)
         if self._limit is not None:

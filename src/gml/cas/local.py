@@ -29,9 +29,10 @@ from gml.cas.transfer import receive, storage_errors, verified
 from gml.domain.errors import CorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gml.cas.catalog import Catalog
+    from gml.cas.pins import Pins
     from gml.cas.reading import Located
     from gml.domain.errors import GmlError
 
@@ -44,6 +45,8 @@ class LocalStore(NamedFiles):
     Args:
         root: the folder; it is made by the first put.
         cache: a folder on this machine for derived data; within `root` if there is none.
+        pins: where this clone says what it needs of a folder that others sweep too; None for a folder of
+            its own.
 
     Example:
         >>> store = LocalStore(Path("/tmp/blobs"))
@@ -51,8 +54,9 @@ class LocalStore(NamedFiles):
         b'hello'
     """
 
-    def __init__(self, root: Path, cache: Path | None = None) -> None:
+    def __init__(self, root: Path, cache: Path | None = None, pins: Pins | None = None) -> None:
         self.root = Path(root)
+        self._pins = pins
         super().__init__(Shelf(self.root, cache or self.root / "cache"))
 
     def __repr__(self) -> str:
@@ -98,7 +102,13 @@ class LocalStore(NamedFiles):
                 del head
                 blob = self._put_large(reader.readinto, names, None, None)
             names.sync()
+            self.pin([blob.digest])
             return blob
+
+    def pin(self, digests: Iterable[str]) -> None:
+        """Keep other clones that share the folder from sweeping some blobs."""
+        if self._pins is not None:
+            self._pins.add(digests)
 
     def open(self, digest: str) -> BinaryIO:
         """Return a verified readable file object; see `BlobStore.open`.
@@ -267,6 +277,7 @@ class LocalStore(NamedFiles):
                 done = puts.put(paths)
                 packs.finish()
             names.sync()
+            self.pin(blob.digest for blob in done if isinstance(blob, Blob))
             self.catalog.remember_files(puts.read, since)
         return done
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gml.cas.local import LocalStore
+    from gml.cas.pins import Pins
     from gml.git.port import WorkTree
     from gml.git.store import FileStore
     from gml.workspace.remotes import ArtifactRemote
@@ -112,10 +113,16 @@ class Workspace:
         cache = None if root == self.state_dir / "cas" else self.state_dir / "cas-cache"
         known = self.artifact_remotes
         if not known:
-            return LocalStore(root, cache)
-        return BackedStore(
-            root, cache, list(known.values()), main=known.get(MAIN), limit=self.settings.artifact_cache
-        )
+            return LocalStore(root, cache, self.pins(root))
+        limit = self.settings.artifact_cache
+        return BackedStore(root, cache, list(known.values()), known.get(MAIN), limit, self.pins)
+
+    def pins(self, root: Path) -> Pins | None:
+        """Return where this clone says what it needs of an artifact store; None for its own."""
+        from gml.cas.pins import Pins
+
+        own = root.absolute() == (self.state_dir / "cas").absolute()
+        return None if own else Pins(root, lambda: self.writer_id)
 
     @cached_property
     def worktree(self) -> WorkTree:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from gml.cas.connect import local_folder
 from gml.cas.sweep import DEFAULT_GRACE, Sweep, sweep
 from gml.domain.errors import InvalidValueError
 from gml.tracking.storage.local import local_store
-from gml.tracking.storage.needs import needed_digests
+from gml.tracking.storage.needs import own_digests, pinned_digests
 
 if TYPE_CHECKING:
+    from gml.cas.local import LocalStore
+    from gml.cas.pins import Pins
     from gml.workspace import Workspace
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -47,4 +50,17 @@ def collect(workspace: Workspace, *, grace: float = DEFAULT_GRACE, dry_run: bool
         UsageError: the grace period is too short, or the store is no folder.
         GmlError: something of the history cannot be read; nothing is deleted then.
     """
-    return sweep(local_store(workspace), needed_digests(workspace), grace=grace, dry_run=dry_run)
+    store = local_store(workspace)
+    pins = [] if dry_run else _pins_of(workspace, store)
+    lengths = [one.length() for one in pins]
+    own = own_digests(workspace)
+    for one, length in zip(pins, lengths, strict=True):
+        one.replace(own, length)
+    return sweep(store, own | pinned_digests(workspace), grace=grace, dry_run=dry_run)
+
+
+def _pins_of(workspace: Workspace, store: LocalStore) -> list[Pins]:
+    """Return the pins of this clone in every folder that it shares."""
+    folders = [store.root, *(local_folder(place.url) for place in workspace.artifact_remotes.values())]
+    found = [workspace.pins(folder) for folder in folders if folder is not None and folder.is_dir()]
+    return [pins for pins in found if pins is not None]

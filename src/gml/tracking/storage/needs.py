@@ -32,9 +32,23 @@ def needed_digests(workspace: Workspace) -> set[str]:
     Raises:
         GmlError: some of it cannot be read, so it is not known what it needs.
     """
+    return own_digests(workspace) | pinned_digests(workspace)
+
+
+def pinned_digests(workspace: Workspace) -> set[str]:
+    """Return the digests that clones have pinned in the store."""
+    found: set[str] = set()
+    for path in _pins(workspace):
+        with suppress(FileNotFoundError):
+            _take(found, path.read_bytes())
+    return found
+
+
+def own_digests(workspace: Workspace) -> set[str]:
+    """Return the digests of everything that this clone itself needs; see `needed_digests`."""
     found: set[str] = set()
     # Journals before the ledger: a run that is committed meanwhile is then in at least one of them.
-    for path in [*_journals(workspace), *_pins(workspace)]:
+    for path in _journals(workspace):
         with suppress(FileNotFoundError):
             _take(found, path.read_bytes())
     for data in _documents(workspace):
