@@ -166,16 +166,20 @@ def merge_commit(
     chain = registry.chain
     mine, theirs = chain.tree(main), chain.tree(tip)
     start = chain.tree(base) if base is not None else None
-    files = {}
+    files, both = {}, []
     tree_before = start.root if start is not None else None
     for change in compare(chain.directories, tree_before, theirs.root, MAX_CHANGES):
         old = start.oid(change.path) if start is not None else None
         if mine.oid(change.path) not in {old, theirs.oid(change.path)}:
-            raise ConflictError(
-                f"{change.path} was changed on the registry's branch since this was proposed",
-                hint="propose it again on top of what is there now",
-            )
+            both.append(change.path)
         files[change.path] = theirs.read(change.path) or b""
+    if both:
+        # The records before the statements about them.
+        path = min(both, key=lambda path: (path.startswith("approvals/"), path))
+        raise ConflictError(
+            f"{path} was changed on the registry's branch since this was proposed",
+            hint="propose it again on top of what is there now",
+        )
     message = f"merge {tip[:12]}\n"
     return registry.make_commit(View(chain, main), Change(files, message), (main, tip))
 
