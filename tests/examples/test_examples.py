@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -86,6 +87,32 @@ def test_sklearn_forest(example):
     assert (forest.folder / "out/plots/roc.png").read_bytes().startswith(b"\x89PNG")
     importances = json.loads(forest.run("gml artifacts cat @ importances.json"))
     assert importances["columns"] == ["feature", "importance"]
+
+
+@pytest.mark.heavy
+@needs("sklearn", "skops")
+def test_churn(example):
+    churn = example("churn")
+    *before, serve, curl = re.findall(r"^\$ (.*)$", churn.readme, re.MULTILINE)
+    said = {command: churn.run(command) for command in before}
+    runs = churn.ls("-x churn --sort -metrics.auc")
+    assert len(runs) == 10
+    version = json.loads(churn.run("gml registry show churn --json"))["versions"][0]
+    assert version["run"] == runs[0]["run_id"]
+    verified = next(text for command, text in said.items() if command.startswith("gml registry verify"))
+    assert re.search(r"^requested +ada\napproved +bob$", verified, re.MULTILINE)
+    predicted = (churn.folder / "leaving.csv").read_text().splitlines()
+    assert (predicted[0], len(predicted)) == ("prediction", 301)
+    assert set(predicted[1:]) == {"0", "1"}
+    command = serve.replace("-p 5001 &", "-p 0").split()
+    server = subprocess.Popen(command, cwd=churn.folder, env=churn.environ, stderr=subprocess.PIPE, text=True)
+    try:
+        port = re.search(r"ready on http://127.0.0.1:(\d+)", server.stderr.readline()).group(1)
+        assert churn.run(curl.replace(":5001", f":{port}")) == '{"predictions":[1]}'
+    finally:
+        server.terminate()
+        assert server.wait(30) in {0, -signal.SIGTERM}
+        server.stderr.close()
 
 
 def test_shell_script(example):

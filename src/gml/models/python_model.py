@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
-from gml.domain.errors import InvalidValueError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -125,5 +123,8 @@ def input_argument(method: Callable[..., Any]) -> str:
         if name not in {"self", "context", "params"} and one.kind is not inspect.Parameter.VAR_KEYWORD
     ]
     if not names:
+        # Not at the top: a model is pickled with this module, and loads where gml is not installed.
+        from gml.domain.errors import InvalidValueError
+
         raise InvalidValueError("predict takes no data", hint="def predict(self, model_input, params=None)")
     return names[0]

@@ -155,7 +155,17 @@ def _signature(model: Any, flavor: Flavor, saved: Saved, options: SaveOptions) -
             f"the model cannot predict its input example: {type(error).__name__}: {error}",
             hint="give an example that it can, or signature=False",
         ) from error
-    return infer_signature(data, output, params)
+    return infer_signature(data, _by_row(data, output), params)
+
+
+def _by_row(data: Any, output: Any) -> Any:
+    """Return one prediction a row of a table as a column, as MLflow has it in the signature."""
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(data, pd.DataFrame) and isinstance(output, np.ndarray) and output.ndim == 1:
+        return pd.Series(output)
+    return output
 
 
 def _copy_code(top: Path, paths: Sequence[str | Path]) -> str | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import CorruptError, InvalidValueError
 from gml.models.flavor import Expected, LoadOptions, Predict, Saved, need
-from gml.models.flavors import pickles, skops_types
+from gml.models.flavors import pickles, skops_content, skops_types
 from gml.models.formats import sniff
 
 if TYPE_CHECKING:
@@ -105,10 +105,12 @@ def load_object(data: bytes, fmt: str, origin: str) -> Any:
     if fmt == "skops" and found == "skops":
         io = skops_types.skops_io()
         try:
-            return io.loads(data, trusted=io.get_untrusted_types(data=data))
+            model = io.loads(data, trusted=io.get_untrusted_types(data=data))
         except Exception as error:
             said = " ".join(str(error).split())[:300]
             raise CorruptError(f"{origin} cannot be read: {type(error).__name__}: {said}") from error
+        skops_content.check(model, origin)
+        return model
     if fmt in {"pickle", "cloudpickle"} and found == "pickle":
         return pickles.load(data, origin)
     raise CorruptError(f"{origin} is no {fmt} file but {found}")
