@@ -133,7 +133,9 @@ def test_transformers(tmp_path):
     expected = pd.DataFrame(model(data))
     foreign = mlflow.pyfunc.load_model(str(tmp_path / "ours")).predict(data)
     np.testing.assert_allclose(foreign["score"], expected["score"], rtol=1e-5)
-    mlflow.transformers.save_model(model, path=str(tmp_path / "theirs"), input_example=data)
+    mlflow.transformers.save_model(
+        model, path=str(tmp_path / "theirs"), input_example=data, pip_requirements=["transformers", "torch"]
+    )
     found = load_model(ModelFiles.of_folder(tmp_path / "theirs"))
     assert found.format_class == "data"
     np.testing.assert_allclose(found.predict(data)["score"], expected["score"], rtol=1e-5)

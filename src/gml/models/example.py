@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 EXAMPLE: Final = "input_example.json"
 SERVING: Final = "serving_input_example.json"
 LLM_KEYS: Final = frozenset({"messages", "prompt", "input"})
-_PARAMS: Final = "inference_params"
-_DATA: Final = "inference_data"
+_PARAMS: Final = "params"
+_DATA: Final = "inputs"
+# What they were called before.
+_OLD: Final = {"inference_params": "params", "inference_data": "inputs"}
 
 
 def split_params(example: Any) -> tuple[Any, dict[str, Any] | None]:
@@ -132,7 +134,8 @@ def read_example(files: ModelFiles, mlmodel: MLmodel) -> tuple[Any, dict[str, An
     try:
         content = json.loads(files.read(name))
         params = None
-        if info.get(_PARAMS):
+        if info.get(_PARAMS) or info.get("inference_params"):
+            content = {_OLD.get(key, key): value for key, value in content.items()}
             content, params = content[_DATA], content[_PARAMS]
         return _decode(content, str(info.get("type")), mlmodel), params
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -57,7 +57,7 @@ class KerasFlavor:
         backend = {"tensorflow": "tensorflow", "torch": "torch", "jax": "jax"}.get(conf["keras_backend"])
         return Saved(
             conf,
-            {"loader_module": "mlflow.keras", "data": "data"},
+            {"loader_module": "mlflow.keras"},
             ("keras", "numpy", *((backend,) if backend else ())),
         )
 

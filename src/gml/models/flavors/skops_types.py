@@ -6,11 +6,21 @@ The list in the model's own MLmodel file does not count: whoever crafts a model 
 from __future__ import annotations
 
 import importlib
-from typing import Any, Final
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import CorruptError
 from gml.models.flavor import need
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# skops asks scikit-learn for all of its estimators, which imports these on the way, and with them PyTorch or
+# Dask where they are installed: 200 MB and seconds for a model that needs neither.
+_ADAPTERS: Final = tuple(f"sklearn.externals.array_api_compat.{name}" for name in ("torch", "dask", "cupy"))
+_import_lock: Final = threading.Lock()
 # Modules of scikit-learn whose classes only hold numbers: losses, links, binning, trees of histograms.
 _INNER: Final = (
     "sklearn._loss.", "sklearn.ensemble._hist_gradient_boosting.", "sklearn.ensemble._gb_losses.",
@@ -34,7 +44,23 @@ def skops_io() -> Any:
     Raises:
         MissingPackageError: it is not installed.
     """
-    return need("skops.io", "gitml[sklearn]")
+    if "skops.io" in sys.modules:
+        return sys.modules["skops.io"]
+    with _import_lock, _without(_ADAPTERS):
+        return need("skops.io", "gitml[sklearn]")
+
+
+@contextmanager
+def _without(names: Iterable[str]) -> Iterator[None]:
+    """Let modules that are not imported yet seem to be missing."""
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 def untrusted(data: bytes, vouched: tuple[str, ...] = ()) -> list[str]:
