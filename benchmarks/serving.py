@@ -317,7 +317,7 @@ def watched(command: list[str], cwd: Path, env: dict[str, str]) -> float:
 def write(rows: list[tuple[str, ...]]) -> None:
     path = TOP / "docs" / "benchmarks.md"
     text = path.read_text(encoding="utf-8")
-    table = "\n".join(["| what | gml | beside it | times better | aim |", "|---|---:|---:|---:|---|"])
+    table = "| what | gml | beside it | times better | aim |\n|---|---:|---:|---:|---|"
     table += "".join(f"\n| {' | '.join(one)} |" for one in rows)
     begin, end = "<!-- serving: begin -->", "<!-- serving: end -->"
     text = re.sub(rf"{begin}.*?{end}", lambda _: f"{begin}\n{table}\n{end}", text, flags=re.DOTALL)

@@ -402,8 +402,8 @@ def test_generated_requests_get_the_same_answer(models, model, names, makers):
             actual = ours.ask(body, kind)
             statuses[expected[0]] = statuses.get(expected[0], 0) + 1
             if expected[0] == 500:
-                # MLflow falls over; we say what is wrong with the request.
-                if actual[0] not in {400, 415}:
+                # MLflow falls over, such as on NaN in a list; we answer, or say what is wrong.
+                if actual[0] >= 500:
                     different.append((body, expected, actual))
             elif not same(verdict(*expected), verdict(*actual)):
                 different.append((body, expected[2][:400], actual[2][:400]))

@@ -118,6 +118,7 @@ def show_command(model: str, version: int | None, as_json: bool) -> None:
 
 def _show_version(view: View, model: str, number: int, as_json: bool) -> None:
     facts = version_json(view, view.version(model, number))
+    facts["trained"] = _lineage(facts["run"], facts["path"])
     if as_json:
         emit_json(facts)
         return
@@ -134,10 +135,25 @@ def _show_version(view: View, model: str, number: int, as_json: bool) -> None:
             shown = "yes" if value else "no"
         elif isinstance(value, list):
             shown = " ".join(value)
+        elif key == "trained":
+            for name, text in value.items():
+                click.echo(f"{name:12} {text}")
+            shown = ""
         elif isinstance(value, dict):
             shown = " ".join(f"{k}={v}" for k, v in sorted(value.items()))
         if shown:
             click.echo(f"{key:12} {shown}")
+
+
+def _lineage(run_id: str | None, path: str) -> dict[str, Any]:
+    """Return where a version comes from, as far as its run is here."""
+    from gml.cli.common import open_workspace
+    from gml.tracking.models.lineage import lineage
+    from gml.tracking.reader import Reader
+
+    run = Reader(open_workspace()).run(run_id) if run_id else None
+    found = lineage(run, path) if run is not None else {}
+    return {key: value for key, value in found.items() if key != "run"}
 
 
 @click.command("history")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gml.models import environment, policy
 from gml.models.flavor import LoadOptions
+from gml.tracking.models.lineage import lineage
 
 if TYPE_CHECKING:
     from gml.tracking.models.resolve import Resolved
@@ -50,26 +51,6 @@ def describe(found: Resolved) -> dict[str, Any]:
         "metadata": mlmodel.metadata,
     }
     if found.run is not None:
-        facts["trained"] = _trained(found)
+        facts["trained"] = lineage(found.run, found.path)
     files.release()
     return facts
-
-
-def _trained(found: Resolved) -> dict[str, Any]:
-    run = found.run
-    assert run is not None  # noqa: S101 - callers looked
-    parents = [
-        entry["parent"]
-        for entry in run.outputs
-        if entry.get("type") == "model" and entry.get("path") == found.path and entry.get("parent")
-    ]
-    facts = {
-        "run": run.run_id,
-        "name": run.name,
-        "user": run.user,
-        "commit": run.source.get("commit"),
-        "snapshot": run.source.get("snapshot"),
-        "data": ", ".join(f"{one.get('name')} {str(one.get('digest'))[:12]}" for one in run.inputs) or None,
-        "from": f"{parents[-1].get('uri')} {str(parents[-1].get('digest'))[:12]}" if parents else None,
-    }
-    return {key: value for key, value in facts.items() if value}
