@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from gml.domain.errors import GmlError, NotFoundError
 from gml.fs import write_atomic
 from gml.policy import names
+from gml.policy.decision import MAX_CHANGES
 from gml.policy.records import Stage, read_stage
+from gml.policy.rules import read_policy
 from gml.registry.branch import View
+from gml.registry.states import compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,24 +53,35 @@ def commits(registry: Registry, tip: str | None) -> Iterator[str]:
 
 
 def stage_changes(registry: Registry, view: View, model: str, stage: str) -> Iterator[StageChange]:
-    """Yield the turns of a stage, newest first; only as much of the past is read as is asked for."""
+    """Yield the turns of a stage, newest first; only as much of the past is read as is asked for.
+
+    A change that was proposed and approved in several commits counts from the one that completed it.
+    """
     path = names.stage_path(model, stage)
-    newer: tuple[str, str] | None = None
+    held: str | None = None
+    row: list[str] = []  # the commits with this record, newest first
     for oid in commits(registry, view.commit):
         here = registry.chain.tree(oid).oid(path)
-        if newer is not None and here != newer[1]:
-            yield _change(registry, newer[0], path)
-        newer = (oid, here) if here is not None else None
+        if held is not None and here != held:
+            yield _change(registry, row, path)
+            row = []
         if here is None:
-            break
-    if newer is not None:
-        yield _change(registry, newer[0], path)
+            return
+        held = here
+        row.append(oid)
+    if row:
+        yield _change(registry, row, path)
 
 
-def _change(registry: Registry, oid: str, path: str) -> StageChange:
-    commit = registry.chain.commit(oid)
-    record = read_stage(registry.chain.tree(oid).read(path) or b"", path)
-    return StageChange(record, oid, commit.author, commit.time)
+def _change(registry: Registry, row: list[str], path: str) -> StageChange:
+    """Return the turn of a record that these commits have, newest first."""
+    chain = registry.chain
+    record = read_stage(chain.tree(row[-1]).read(path) or b"", path)
+    statements = f"approvals/{record.model}/{record.stage}/{record.seq}"
+    final = chain.tree(row[0]).directory(statements)
+    complete = next(oid for oid in reversed(row) if chain.tree(oid).directory(statements) == final)
+    commit = chain.commit(complete)
+    return StageChange(record, complete, commit.author, commit.time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +193,8 @@ def _event(registry: Registry, oid: str, model: str, path: str) -> Event | None:
 def view_at(registry: Registry, when: int) -> View:
     """Return the registry as it was at a time.
 
+    A change that was proposed then and approved later is not in it.
+
     Args:
         registry: the registry.
         when: seconds since the epoch; the last commit whose time is not later counts.
@@ -186,7 +202,30 @@ def view_at(registry: Registry, when: int) -> View:
     Raises:
         NotFoundError: there was none yet.
     """
+    after: str | None = None
     for oid in commits(registry, registry.tip()):
-        if registry.chain.commit(oid).time <= when:
+        if registry.chain.commit(oid).time <= when and (after is None or not _waits(registry, oid, after)):
             return View(registry.chain, oid)
+        after = oid
     raise NotFoundError("there was no registry at that time")
+
+
+def _waits(registry: Registry, oid: str, after: str) -> bool:
+    """Whether a commit ends in the middle of a change, told by the one after it, which goes on with it."""
+    chain = registry.chain
+    here, there = chain.tree(oid), chain.tree(after)
+    for change in compare(chain.directories, here.root, there.root, MAX_CHANGES):
+        place = names.classify(change.path)
+        if place is None or place.kind not in {names.APPROVAL, names.STAGE_RECORD, names.POLICY_APPROVAL}:
+            continue
+        if place.kind == names.POLICY_APPROVAL:
+            data = here.read(names.POLICY_PATH)
+            if data is not None and read_policy(data).version == place.number:
+                return True
+            continue
+        path = names.stage_path(place.model, place.stage)
+        old, new = here.read(path), there.read(path)
+        same = old and new and read_stage(old, path).seq == read_stage(new, path).seq
+        if same:
+            return True
+    return False

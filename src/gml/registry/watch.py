@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gml.registry.branch import Registry
+    from gml.registry.history import StageChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +89,14 @@ def follow(
     path = (memory or registry.workspace.state_dir / "registry") / f"watch-{mark}.json"
     with locked(path.with_suffix(".lock")):
         seen = _seen(path)
-        changes = []
+        changes: list[StageChange] = []
+        before: dict[int, int | None] = {}
         for change in stage_changes(registry, view, model, stage):
-            if seen is not None and change.record.seq <= seen:
+            if changes:
+                before[changes[-1].record.seq] = change.record.version
+            if (seen is not None and change.record.seq <= seen) or (seen is None and changes):
                 break
             changes.append(change)
-            if seen is None:
-                break
         if seen is None and only_new:
             _remember(path, changes[0].record.seq if changes else 0)
             return 0
@@ -102,20 +104,22 @@ def follow(
         for change in reversed(changes):
             record = change.record
             version = view.version(model, record.version) if record.version is not None else None
-            before = _before(registry, change.commit, model, stage)
             run = version.run if version else None
-            turn = Turn(model, stage, record.seq, record.version, record.digest, before, run, change.commit)
+            turn = Turn(
+                model,
+                stage,
+                record.seq,
+                record.version,
+                record.digest,
+                before.get(record.seq),
+                run,
+                change.commit,
+            )
             if not hand_over(turn):
                 break
             _remember(path, record.seq)
             count += 1
         return count
-
-
-def _before(registry: Registry, commit: str, model: str, stage: str) -> int | None:
-    parents = registry.chain.commit(commit).parents
-    record = registry.view(parents[0]).stage(model, stage) if parents else None
-    return record.version if record is not None else None
 
 
 def _seen(path: Path) -> int | None:
