@@ -212,6 +212,43 @@ def test_going_back_is_easier_for_as_long_as_it_is_remembered(turns, fine):
         refused(lab, tip, new, "not in Staging")
 
 
+def test_what_a_row_of_commits_takes_back_does_not_count(started):
+    """Only what is different in the end is judged: here a request of the wrong person, and then all of it."""
+    lab, tip = started
+    record = lab.stage(tip, 2)
+    path = names.approval_path("churn", "Production", 2, "dave")
+    first = lab.commit(tip, lab.change(tip, 2, by="dave", approvers=()), who="dave")
+    second = lab.commit(first, {path: None} | lab.statement(record, "alice", "request"))
+    third = lab.commit(second, lab.statement(record, "bob"), who="bob")
+    last = lab.commit(third, lab.statement(record, "carol"), who="carol")
+    (done,) = run(lab, tip, last)
+    assert (done.requester, done.commits) == ("alice", (first, second, third, last))
+    old = lab.file(tip, names.stage_path("churn", "Production"))
+    nothing = lab.commit(first, {path: None, names.stage_path("churn", "Production"): old}, who="dave")
+    refused(lab, tip, nothing, "nothing is different")
+
+
+def test_a_comment_stays_with_the_vote(started):
+    lab, tip = started
+    record = lab.stage(tip, 2)
+    files = lab.change(tip, 2, approvers=("bob",)) | lab.statement(record, "carol", comment="looked at June")
+    (done,) = run(lab, tip, lab.commit(tip, files))
+    assert [vote.comment for vote in done.votes] == ["", "", "looked at June"]
+
+
+def test_an_admin_whose_key_has_expired():
+    key = str(KEYS["bob"].public)
+    lab = Lab(policy_text().decode().replace(key, f"{{key: {key}, expires: 2027-01-01}}").encode())
+    tip = lab.start()
+    text = lab.next_policy()
+    both = {}
+    for name in ("alice", "bob"):
+        both |= lab.policy_statement(text, name, expires=END + 10**6)
+    new = lab.commit(tip, {"policy.yaml": text} | both)
+    run(lab, tip, new, now=END - 1)
+    refused(lab, tip, new, "has expired", now=END)
+
+
 # --- signatures --------------------------------------------------------------------------------------------
 
 
