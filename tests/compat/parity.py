@@ -157,7 +157,7 @@ def probes():
         "log_figure": lambda: figure(mlflow.log_figure),
         "log_image": has_image,
         "log_table": lambda: mlflow.log_table({"a": [1, 2]}, "table.json"),
-        "load_table": mlflow.load_table("table.json", run_ids=[s["id"]])["a"].tolist,
+        "load_table": lambda: [int(a) for a in mlflow.load_table("table.json", run_ids=[s["id"]])["a"]],
         "get_artifact_uri": lambda: bool(mlflow.get_artifact_uri("x")),
         "log_input": lambda: mlflow.log_input(dataset(), context="train"),
         "log_inputs": lambda: mlflow.log_inputs([dataset()], ["eval"], [{"k": "v"}]),
@@ -181,7 +181,7 @@ def probes():
         "get_parent_run": lambda: mlflow.get_parent_run(s["id"]),
         "end_run": mlflow.end_run,
         "last_active_run": lambda: run_of(mlflow.last_active_run()),
-        "search_runs": mlflow.search_runs([s["exp"]], "metrics.m > 0.1")["params.p"].tolist,
+        "search_runs": lambda: list(mlflow.search_runs([s["exp"]], "metrics.m > 0.1")["params.p"]),
         "create_experiment": lambda: bool(mlflow.create_experiment("second", tags={"a": "b"})),
         "get_experiment": lambda: mlflow.get_experiment(s["exp"]).name,
         "get_experiment_by_name": lambda: mlflow.get_experiment_by_name("second").tags,
@@ -229,7 +229,7 @@ def probes():
             s["other"], __import__("numpy").zeros((2, 2, 3), dtype="uint8"), "i.png"
         ),
         "log_table": lambda: c.log_table(s["other"], {"a": [1]}, "t.json"),
-        "load_table": c.load_table(s["exp"], "t.json", [s["other"]])["a"].tolist,
+        "load_table": lambda: [int(a) for a in c.load_table(s["exp"], "t.json", [s["other"]])["a"]],
         "list_artifacts": lambda: [
             [f.path, f.is_dir, f.file_size] for f in c.list_artifacts(s["other"], "y")
         ],
