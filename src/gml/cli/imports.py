@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,9 @@ from gml.cli.common import json_option, open_workspace, recover
 from gml.cli.output import emit_json, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gml.compat.foreign import Source
     from gml.compat.importing import Report
 
 experiment_option = click.option(
@@ -76,6 +80,78 @@ def mlflow_command(
         progress=with_progress,
     )
     with_progress.end()
+    show(report, as_json=as_json)
+
+
+into_option = click.option(
+    "-x", "--experiment", "experiment", default="Default", metavar="NAME", help="The experiment of the runs."
+)
+
+
+@import_command.command("csv")
+@click.argument("file", type=click.Path(path_type=Path))
+@into_option
+@click.option("--param", "params", multiple=True, metavar="COLUMN", help="This column is a param.")
+@click.option("--metric", "metrics", multiple=True, metavar="COLUMN", help="This column is a metric.")
+@json_option
+def csv_command(
+    file: Path, experiment: str, params: tuple[str, ...], metrics: tuple[str, ...], as_json: bool
+) -> None:
+    """Bring a table in which a row is a run.
+
+    Columns are those of `gml export` and of MLflow: run_id, name, status, start_time, params.KEY,
+    metrics.KEY, tags.KEY and so on.
+
+    \b
+    Example:
+      gml import csv runs.csv -x churn
+      gml import csv sheet.csv --param lr --metric auc
+    """
+    from gml.compat.csv_runs import read_csv
+
+    _bring(lambda: read_csv(file, experiment, params, metrics), "csv", as_json=as_json)
+
+
+@import_command.command("tensorboard")
+@click.argument("logdir", type=click.Path(path_type=Path))
+@into_option
+@json_option
+def tensorboard_command(logdir: Path, experiment: str, as_json: bool) -> None:
+    """Bring the scalars of TensorBoard's event files; a folder is a run. TensorFlow is not needed.
+
+    \b
+    Example:
+      gml import tensorboard runs/ -x churn
+    """
+    from gml.compat.tensorboard import read_tensorboard
+
+    _bring(lambda: read_tensorboard(logdir, experiment), "tensorboard", as_json=as_json)
+
+
+@import_command.command("dvclive")
+@click.argument("folder", type=click.Path(path_type=Path))
+@into_option
+@json_option
+def dvclive_command(folder: Path, experiment: str, as_json: bool) -> None:
+    """Bring the run that DVCLive wrote into a folder, with its files.
+
+    \b
+    Example:
+      gml import dvclive dvclive/ -x churn
+    """
+    from gml.compat.dvclive import read_dvclive
+
+    _bring(lambda: read_dvclive(folder, experiment), "dvclive", as_json=as_json)
+
+
+def _bring(read: Callable[[], Source], kind: str, *, as_json: bool) -> None:
+    from gml.compat.importing import Importer
+
+    workspace = open_workspace()
+    recover(workspace)
+    progress = _Progress()
+    report = Importer(workspace, read(), kind, progress=progress).run()
+    progress.end()
     show(report, as_json=as_json)
 
 

@@ -161,7 +161,7 @@ class Importer:
             return wanted
         if view.experiment(wanted) is None:
             tags = dict(experiment.tags)
-            if experiment.experiment_id != wanted:
+            if experiment.experiment_id not in {wanted, experiment.name}:
                 tags.setdefault(ORIGIN_TAG, experiment.experiment_id)
             document: Document = {
                 "format": EXPERIMENT_FORMAT,
