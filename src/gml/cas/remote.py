@@ -403,7 +403,7 @@ class ObjectRemote(FsspecRemote):
             system.pipe_file(path, data)
             return hashlib.sha256(data).hexdigest()
         # With autocommit off, fsspec's object stores show the upload at commit and not before.
-        out = system.open(path, "wb", autocommit=False)
+        out = system.open(path, "wb", block_size=PART, autocommit=False)
         sha = hashlib.sha256()
         count = 0
         try:
