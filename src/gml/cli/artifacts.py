@@ -126,7 +126,7 @@ def put(run: str, files: tuple[str, ...], folder: str | None, link: bool, progre
       gml artifacts put @ checkpoint/ --progress
       gml artifacts put @ s3://team-data/2026/train.parquet --link
     """
-    from gml.tracking.artifacts import artifact_name, log_files, walk_files
+    from gml.tracking.artifacts import artifact_name, files_below, log_files
 
     reader = open_reader()
     found = reader.resolve(run)
@@ -139,7 +139,7 @@ def put(run: str, files: tuple[str, ...], folder: str | None, link: bool, progre
             raise NotFoundError(f"{file} does not exist")
         name = artifact_name(file.resolve(), folder)
         if file.is_dir():
-            listed += [(path, f"{name}/{relative}") for path, relative in walk_files(file)]
+            listed += files_below(file, name)
         else:
             listed.append((file, name))
     problems: list[Exception] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import stat
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from gml.domain.errors import GmlError, InvalidValueError, NotFoundError, StorageError, UsageError
 from gml.domain.names import check_artifact_path
 from gml.fs import storage_error
+from gml.git.selection import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gml.tracking.recorder import Recorder
+
+log = logging.getLogger("gml")
 
 DEFAULT_INLINE: Final = 64 * 1024
 GIT_AT_ONCE: Final = 4 * 1024 * 1024
@@ -81,6 +85,8 @@ def log_folder(
 ) -> int:
     """Keep every file below a folder; what cannot be read is handed to `failed` and left out.
 
+    Left out as well: git directories, and files that look like secrets, which are named in a warning.
+
     Symbolic links to files are followed, links to directories only once each, so that a directory
     that contains itself ends.
 
@@ -97,8 +103,24 @@ def log_folder(
     top = Path(folder)
     if not top.is_dir():
         raise NotFoundError(f"artifact folder {top} does not exist")
-    files = [(path, f"{prefix}/{relative}" if prefix else relative) for path, relative in walk_files(top)]
-    return log_files(recorder, files, failed, progress)
+    return log_files(recorder, files_below(top, prefix), failed, progress)
+
+
+def files_below(top: Path, prefix: str) -> list[tuple[Path, str]]:
+    """Return the files of a folder that may become artifacts, each with its name within the run.
+
+    Whoever keeps a folder rarely means the key that lies in it; a file that is kept by its own name is kept.
+    """
+    files, left_out = [], []
+    for path, relative in walk_files(top):
+        if is_secret(relative):
+            left_out.append(relative)
+        else:
+            files.append((path, f"{prefix}/{relative}" if prefix else relative))
+    if left_out:
+        named = ", ".join(left_out[:5]) + (f" and {len(left_out) - 5} more" if len(left_out) > 5 else "")
+        log.warning("gml: left out of %s: %s (look like secrets); keep one by its own name", top, named)
+    return files
 
 
 def log_files(
@@ -177,7 +199,10 @@ def _by_size(
 
 
 def walk_files(top: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each file below a directory with its relative path, in sorted order; link loops end."""
+    """Yield each file below a directory with its relative path, in sorted order; link loops end.
+
+    What is called `.git` is passed over: its configuration may hold passwords, and gml's journals are in it.
+    """
     seen: set[tuple[int, int]] = set()
     stack = [(top, "")]
     while stack:
@@ -195,6 +220,8 @@ def walk_files(top: Path) -> Iterator[tuple[Path, str]]:
         below = []
         for entry in listed:
             name = f"{prefix}{entry.name}"
+            if entry.name == ".git":
+                continue
             if _is_folder(entry):
                 below.append((directory / entry.name, f"{name}/"))
             else:

@@ -28,6 +28,7 @@ from gml.domain.names import (
     check_run_name,
     check_value,
 )
+from gml.tracking.capture.keys import is_number
 from gml.tracking.journal import session as journal
 from gml.tracking.journal.appender import CLOSED
 
@@ -113,6 +114,11 @@ class Recorder:
         return dict(self._membership.shared.params)
 
     @property
+    def guessed_params(self) -> dict[str, str]:
+        """Params that were taken from the command line, also those that were logged since."""
+        return dict(self._membership.shared.guesses)
+
+    @property
     def unwritten(self) -> int:
         """Bytes that were logged and wait in memory because the disk is full or failing."""
         return self._own.unwritten + self._membership.shared.appender.unwritten
@@ -182,11 +188,24 @@ class Recorder:
             ConflictError: one has another value already.
             InvalidValueError: a key or value is not legal.
         """
-        checked = {
-            check_key(key, "param"): check_value(value, "param", MAX_PARAM_VALUE)
-            for key, value in _pairs(params, "params")
-        }
+        known = self._membership.shared.params
+        checked = {}
+        for name, value in _pairs(params, "params"):
+            key, text = check_key(name, "param"), check_value(value, "param", MAX_PARAM_VALUE)
+            old = known.get(key)
+            checked[key] = old if old is not None and _mean_the_same(old, text) else text
         self._append([], params=checked)
+
+    def guess_params(self, params: Mapping[str, str]) -> None:
+        """Append params that nobody has logged; a value that somebody logs later counts instead.
+
+        Raises:
+            InvalidValueError: a key or value is not legal.
+        """
+        self._append(
+            [["P", check_key(key, "param"), check_value(value, "param", MAX_PARAM_VALUE)]
+             for key, value in params.items()]
+        )  # fmt: skip
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Append tags; a later value replaces an earlier one. `mlflow.runName` renames the run."""
@@ -301,7 +320,7 @@ class Recorder:
         with self._lock:
             if self.ended:
                 return
-            if status is not None:
+            if status is not None and not self.header.get("late"):
                 self.status, self.end_time = status, end_time or now_ms()
                 self._append([["status", status, self.end_time]])
             self.ended = True
@@ -363,6 +382,13 @@ def check_timestamp(value: Any) -> int:
     if number < 0:
         raise InvalidValueError(f"timestamp {number} is negative", hint="use milliseconds since the epoch")
     return number
+
+
+def _mean_the_same(one: str, other: str) -> bool:
+    """Whether two texts are one number or truth value, as in `--lr 1e-3` and `args.lr`."""
+    if one.lower() == other.lower() and one.lower() in {"true", "false"}:
+        return True
+    return is_number(one) and is_number(other) and float(one) == float(other)
 
 
 def _pairs(values: Mapping[str, Any], what: str) -> Iterable[tuple[str, Any]]:

@@ -55,6 +55,7 @@ class NewRun:
         name: display name, made up where missing.
         tags: first tags.
         params: first params.
+        guesses: first params that yield to what the script logs.
         parent: id of the run it is nested in.
         description: note for readers.
         command: command line that is tracked, None for this interpreter's own.
@@ -72,6 +73,7 @@ class NewRun:
     name: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
+    guesses: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
     description: str | None = None
     command: Sequence[str] | None = None
@@ -128,7 +130,7 @@ def start_new(workspace: Workspace, new: NewRun) -> Recorder:
 
 def _check_words(new: NewRun) -> None:
     """Refuse bad params and tags while there is no run yet that would be left behind."""
-    for key, value in new.params.items():
+    for key, value in (*new.params.items(), *new.guesses.items()):
         check_value(value, f"param {check_key(key, 'param')!r}", MAX_PARAM_VALUE)
     for key, value in new.tags.items():
         check_value(value, f"tag {check_key(key, 'tag')!r}", MAX_TAG_VALUE)
@@ -147,6 +149,8 @@ def _first_words(recorder: Recorder, new: NewRun, source: Source) -> None:
             recorder.set_tags(tags)
         if new.params:
             recorder.log_params(new.params)
+        if new.guesses:
+            recorder.guess_params(new.guesses)
         if source.patch:
             log_bytes(recorder, source.patch.encode("utf-8", "surrogateescape"), "code/changes.patch")
     except GmlError:
@@ -185,13 +189,14 @@ def next_id(workspace: Workspace) -> str:
     return new_run_id(now_ms(), secrets.token_bytes(10), after=after)
 
 
-def resume(workspace: Workspace, run_id: str, *, stays_open: bool = False) -> Recorder:
+def resume(workspace: Workspace, run_id: str, *, stays_open: bool = False, late: bool = False) -> Recorder:
     """Go on with a run: join it where it is live, otherwise open a new session of it.
 
     Args:
         workspace: the repository.
         run_id: whole id.
         stays_open: the end of this session says nothing about the run.
+        late: neither does its beginning: somebody whom the run has left behind adds something.
 
     Raises:
         InvalidValueError: that cannot be the id of a run.
@@ -232,6 +237,8 @@ def resume(workspace: Workspace, run_id: str, *, stays_open: bool = False) -> Re
         "name": run.name,
         "user": run.user,
     }
+    if late:
+        header["late"] = True
     if stays_open:
         header |= {"open": True, "inline_limit": workspace.settings.inline_limit}
     membership = journal.create(
@@ -256,7 +263,8 @@ def join_parent(environ: Mapping[str, str], workspace: Callable[[], Workspace]) 
         joined = journal.join(Path(root), run_id, process_facts(environ))
         if joined is not None:
             return Recorder(run_id, joined, workspace, owner=False)
-    return resume(workspace(), run_id)
+    # A process that outlived the run it was started in does not open that run again.
+    return resume(workspace(), run_id, late=bool(root))
 
 
 def rank_key(environ: Mapping[str, str], ordinal: int) -> str | None:

@@ -44,6 +44,7 @@ class SessionFold:
         self._offsets: dict[str, int] = {}
         self._document: dict[str, Any] = {}
         self._params: dict[str, str] = {}
+        self._guesses: dict[str, str] = {}
         self._tags: dict[str, str | None] = {}
         self._artifacts: dict[str, dict[str, Any] | None] = {}
         self._inputs: list[dict[str, Any]] = []
@@ -104,6 +105,8 @@ class SessionFold:
         match event:
             case ["p", str(key), str(value)]:
                 self._params.setdefault(key, value)
+            case ["P", str(key), str(value)]:
+                self._guesses.setdefault(key, value)
             case ["t", str(key), str(value)]:
                 self._tags[key] = value
             case ["T", str(key)]:
@@ -177,7 +180,7 @@ class SessionFold:
         out |= self._document
         removed_counts = self.role != "create"
         sections: dict[str, Any] = {
-            "params": dict(self._params),
+            "params": {**self._guesses, **self._params},
             "tags": {k: v for k, v in self._tags.items() if v is not None or removed_counts},
             "artifacts": {k: v for k, v in self._artifacts.items() if v is not None or removed_counts},
             "inputs": list(self._inputs),

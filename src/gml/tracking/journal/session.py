@@ -39,6 +39,7 @@ class SharedLog:
         self._file = Appender(path, readable=True)
         self._offset = 0
         self.params: dict[str, str] = dict(known_params or {})
+        self.guesses: dict[str, str] = {}
         self.header: dict[str, Any] = {}
 
     @property
@@ -57,6 +58,8 @@ class SharedLog:
         for event in events:
             if event[0] == "p" and len(event) == 3:
                 self.params.setdefault(event[1], event[2])
+            elif event[0] == "P" and len(event) == 3:
+                self.guesses.setdefault(event[1], event[2])
             elif event[0] == FORMAT and len(event) == 3 and not self.header:
                 self.header = event[2]
         return consumed == len(data)

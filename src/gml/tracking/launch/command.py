@@ -199,7 +199,7 @@ def _start(workspace: Workspace, launch: Launch) -> Recorder:
         environment = {}
     options = launch.options()
     new = replace(
-        launch.new, params=params | dict(launch.new.params), command=argv, environment=environment,
+        launch.new, guesses={**params, **launch.new.guesses}, command=argv, environment=environment,
         facts={**({"launch": options} if options else {}), **launch.new.facts},
         parent=launch.new.parent or workspace.environ.get(ENV_RUN_ID) or workspace.environ.get(ENV_ACTIVE),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import GmlError
+from gml.git.selection import is_secret
 from gml.tracking.artifacts import log_file, log_folder
 from gml.tracking.capture.files import JsonlTail, read_metrics_file, read_params_file
 
@@ -84,7 +85,7 @@ class WatchedFiles:
 
     def _fresh(self, params: dict[str, str]) -> dict[str, str]:
         """Leave out what the command line set already: it wins over a file of defaults."""
-        known = self._recorder.params
+        known = {**self._recorder.guessed_params, **self._recorder.params}
         return {key: value for key, value in params.items() if key not in known}
 
     def _log(self, points: Iterable[tuple[str, float, int | None, int | None]]) -> None:
@@ -130,6 +131,9 @@ def collect_artifacts(recorder: Recorder, cwd: Path, patterns: Sequence[str]) ->
             log.warning("gml: no file matches artifact %r", pattern)
         for name in found:
             path = cwd / name
+            if name != pattern and is_secret(name):
+                log.warning("gml: left out: %s (looks like a secret); keep it by its own name", name)
+                continue
             target = _target(name, taken)
             try:
                 if path.is_dir():
