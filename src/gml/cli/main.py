@@ -125,6 +125,13 @@ class _Lines(logging.Handler):
         click.echo(" ".join(record.getMessage().split()), err=True)
 
 
+def _point(error: GmlError) -> None:
+    """Show where in a query the error is, to somebody who looks; programs get the position in the line."""
+    caret = getattr(error, "caret", None)
+    if caret is not None and sys.stderr.isatty():
+        click.echo("\n".join(f"  {line}" for line in caret().splitlines()), err=True)
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with the code of what happened."""
     handler = _Lines()
@@ -145,6 +152,7 @@ def run(args: list[str] | None = None) -> int:
         if os.environ.get("GML_DEBUG"):
             raise
         click.echo(f"gml: {' '.join(str(error).split())}", err=True)
+        _point(error)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())

@@ -13,7 +13,7 @@ import click
 from gml.domain.figures import duration, number, size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from gml.domain.run import Run
 
@@ -87,23 +87,54 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[" ".join(cell.split()) for cell in row] for row in rows]
+    whole = {*right, *keep}
+    console = Console(highlight=False)
+    widths = _widths(columns, cells, whole, console.width)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in columns:
+    for name, width in zip(columns, widths, strict=True):
         grid.add_column(
             name,
             justify="right" if name in right else "left",
             style=(styles or {}).get(name),
             no_wrap=True,
             overflow="ellipsis",
-            min_width=len(name) if name in keep else None,
+            min_width=width,
+            max_width=width,
         )
-    for row in rows:
-        cells = []
-        for name, cell in zip(columns, row, strict=True):
-            style = STATUS_STYLES.get(cell.split(" ")[0], "") if name == "status" else ""
-            cells.append(Text(" ".join(cell.split()), style=style))
-        grid.add_row(*cells)
-    Console(highlight=False).print(grid)
+    for row in cells:
+        grid.add_row(
+            *(
+                Text(cell, style=STATUS_STYLES.get(cell.split(" ")[0], "") if name == "status" else "")
+                for name, cell in zip(columns, row, strict=True)
+            )
+        )
+    # What may not be cut makes a line longer than the terminal, which wraps it.
+    console.print(grid, width=max(console.width, sum(widths) + GAP * len(widths)), crop=False)
+
+
+GAP = 3
+LEAST = 8
+
+
+def _widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str], room: int
+) -> list[int]:
+    """Return the widths of columns; those that may be cut give way, the widest first."""
+    from rich.cells import cell_len
+
+    natural = [
+        max(cell_len(name), *(cell_len(row[at]) for row in rows), 0) for at, name in enumerate(columns)
+    ]
+    widths = list(natural)
+    excess = sum(widths) + GAP * (len(widths) - 1) - room
+    flexible = [at for at, name in enumerate(columns) if name not in whole and widths[at] > LEAST]
+    while excess > 0 and flexible:
+        widest = max(flexible, key=lambda at: widths[at])
+        widths[widest] -= 1
+        excess -= 1
+        flexible = [at for at in flexible if widths[at] > LEAST]
+    return widths
 
 
 def heading(text: str) -> None:

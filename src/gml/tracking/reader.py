@@ -278,7 +278,7 @@ class Reader:
         from gml.index.store.compile import NotCompilableError, without_steps
 
         names = {e.experiment_id: e.name for e in self.experiments()}
-        pick = _Picker(query, names, now_ms, self._points, experiments, stages)
+        pick = _Picker(query, names, now_ms, self.points_of, experiments, stages)
         # The newest runs are found without an index, unless most of what is read might not be wanted.
         plain = query is None and not orders and experiments is None and ACTIVE in stages
         if self.past or (plain and not self.view.names("runs-x")):
@@ -308,7 +308,7 @@ class Reader:
                     found += [run] if not steps or pick(run) else []
         live = [run for run in self._readable(self.live) if pick(run)]
         if orders and (live or steps):
-            found = sort_runs([*found, *live], orders, experiment_names=names, history=self._points)
+            found = sort_runs([*found, *live], orders, experiment_names=names, history=self.points_of)
         elif live:
             found = sorted([*found, *live], key=_position, reverse=True)
         return found if limit is None else found[:limit]
@@ -327,7 +327,7 @@ class Reader:
                 if not orders and not foreign and limit is not None and len(found) >= limit:
                     break
         if orders:
-            found = sort_runs(found, orders, experiment_names=names, history=self._points)
+            found = sort_runs(found, orders, experiment_names=names, history=self.points_of)
         elif foreign:
             found.sort(key=_position, reverse=True)
         return found if limit is None else found[:limit]
@@ -344,7 +344,7 @@ class Reader:
                 known[wanted] = Experiment(wanted, str(facts.get("experiment", wanted)))
         return list(known.values())
 
-    def _points(self, run: Run, key: str) -> tuple[list[int], list[int], list[float]]:
+    def points_of(self, run: Run, key: str) -> tuple[list[int], list[int], list[float]]:
         """Return `history` as plain numbers: numpy's False is not the False that a query tests for."""
         steps, times, values = self.history(run, key)
         return steps.tolist(), times.tolist(), values.tolist()

@@ -77,6 +77,33 @@ def parse_sort(text: str) -> tuple[Order, ...]:
             return _distinct(pairs)
 
 
+def parse_fields(text: str) -> list[tuple[ast.Field, str]]:
+    """Return the fields that a list with commas between names, each with how it is written.
+
+    Raises:
+        QueryError: a field is unknown, or something follows it.
+
+    Example:
+        >>> [written for _, written in parse_fields("params.lr, `user`")]
+        ['params.lr', '`user`']
+    """
+    found = []
+    start = 0
+    while start <= len(text):
+        part = _until_comma(text, start)
+        # What lies before is blanked, not cut: positions in messages are those of the whole text.
+        parser = Parser(" " * start + part)
+        try:
+            field = parser.field()
+            if parser.next.kind != tokens.END:
+                raise parser.expected("a comma or the end", "such as params.lr,metrics.auc,user")
+        except QueryError as error:
+            raise QueryError(error.message, text, error.position, hint=error.hint) from None
+        found.append((field, part.strip()))
+        start += len(part) + 1
+    return found
+
+
 def sort_runs(
     runs: Iterable[Run],
     orders: Sequence[Order],
