@@ -72,7 +72,7 @@ def runs_of(repo):
         (["log", "-p", "a=1", "-p", "a=2", "--", "true"], "is given twice"),
         (["log", "-x", "", "--", "true"], "must be text and not empty"),
         (["ls", "metrics.auc >"], "expected a value"),
-        (["ls", "--columns", "nonsense"], "column 'nonsense' is not known"),
+        (["ls", "--columns", "nonsense"], "unknown attribute 'nonsense'"),
         (["ls", "-x", "chrun"], "no experiment is named 'chrun'"),
         (["lss"], "did you mean `gml ls`?"),
         (["ls", "--nonsense"], "No such option"),

@@ -95,7 +95,13 @@ def test_the_champion_comes_first(train, cli):
     high = train("high", metrics={"auc": 0.9, "loss": 2})
     nan = train("nan", metrics={"auc": float("nan"), "loss": 9})
     none = train("none")
-    for wanted, first in (("auc", high), ("metrics.auc", high), ("metrics.auc ASC", low), ("loss", nan)):
+    for wanted, first in (
+        ("auc", high),
+        ("metrics.auc", high),
+        ("metrics.auc ASC", low),
+        ("loss", high),
+        ("loss DESC", nan),
+    ):
         found = cli("diff", none, nan, low, high, "--champion", wanted, "--only", "params", "--json").json
         assert found["runs"][0] == first, wanted
         assert sorted(found["runs"]) == sorted([none, nan, low, high])

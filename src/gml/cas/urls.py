@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
-from gml.cas.transfer import storage_errors
-from gml.domain.errors import MissingPackageError, NotFoundError, UsageError
+from gml.cas.trouble import storage_trouble
+from gml.domain.errors import GmlError, MissingPackageError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+_WITHOUT_FOLDERS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"})
 
 
 def is_url(text: str) -> bool:
@@ -19,6 +23,17 @@ def is_url(text: str) -> bool:
         (True, False, False)
     """
     return "://" in text
+
+
+@contextmanager
+def _clearly(doing: str) -> Iterator[None]:
+    """Turn whatever a storage library raises into one line; `doing` completes "cannot ..."."""
+    try:
+        yield
+    except GmlError:
+        raise
+    except Exception as error:
+        raise storage_trouble(error, f"cannot {doing}") from error
 
 
 def send(path: Path, url: str) -> None:
@@ -40,9 +55,10 @@ def send(path: Path, url: str) -> None:
         ) from error
     except ValueError as error:
         raise UsageError(f"cannot write to {url!r}: {error}") from error
-    with storage_errors(f"write {url}"):
+    with _clearly(f"write {url}"):
         parent = target.rpartition("/")[0]
-        if parent:
+        # An object store has no folders, and would make a bucket of a name that is misspelt.
+        if parent and scheme not in _WITHOUT_FOLDERS:
             system.makedirs(parent, exist_ok=True)
         system.put_file(str(path), target)
 
@@ -69,7 +85,7 @@ def receive(url: str, path: Path) -> None:
         ) from error
     except ValueError as error:
         raise UsageError(f"cannot read {url!r}: {error}") from error
-    with storage_errors(f"read {url}"):
+    with _clearly(f"read {url}"):
         try:
             with system.open(source, "rb") as file:
                 write_stream(path, file)

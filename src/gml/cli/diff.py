@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--stat", is_flag=True, help="Name changed files instead of printing the code's diff.")
 @click.option(
     "--champion", metavar="METRIC",
-    help="Put the run with the greatest METRIC first (the least: 'METRIC ASC').",
+    help="Put the best run by METRIC first; its name tells (loss: lower), or 'METRIC ASC|DESC'.",
 )  # fmt: skip
 @click.option(
     "--best", metavar="METRIC", help="Compare the best runs of both sides of a range A..B of commits."

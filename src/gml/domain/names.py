@@ -204,3 +204,19 @@ def made_up_name(run_id: str) -> str:
     seed, number = divmod(seed, 1000)
     seed, noun = divmod(seed, len(_NOUNS))
     return f"{_ADJECTIVES[seed % len(_ADJECTIVES)]}-{_NOUNS[noun]}-{number}"
+
+
+_LOWER: Final = re.compile(
+    r"(?:^|[^a-z])(?:loss|err|error|errors|mse|rmse|mae|mape|smape|perplexity|ppl|nll|logloss|wer|cer|fid|"
+    r"regret|latency|duration|seconds|ms|time|cost|bytes|memory)(?:$|[^a-z])"
+)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric's name tells that less of it is better: losses, errors, times, costs, sizes.
+
+    Example:
+        >>> lower_is_better("val_loss"), lower_is_better("auc")
+        (True, False)
+    """
+    return _LOWER.search(metric.lower()) is not None

@@ -123,7 +123,9 @@ def _begin(
         recorder = start.join_parent(os.environ, active.workspace)
         if recorder is not None:
             active.consume(recorder.run_id)
-            _name_again(recorder, run_name, tags, description)
+            # What `gml log -n` says goes before the name in the script, as `-x` does.
+            kept = bool(recorder.header.get("name_chosen"))
+            _name_again(recorder, None if kept else run_name, tags, description)
             move_to_chosen(recorder)
             return recorder
     space = active.workspace()

@@ -114,6 +114,12 @@ class Recorder:
         return dict(self._membership.shared.params)
 
     @property
+    def name(self) -> str:
+        """The run's name, as the process that renamed it last said."""
+        self._membership.shared.refresh()
+        return self._membership.shared.name or str(self.header.get("name", ""))
+
+    @property
     def guessed_params(self) -> dict[str, str]:
         """Params that were taken from the command line, also those that were logged since."""
         return dict(self._membership.shared.guesses)

@@ -73,15 +73,16 @@ class RunSet(Sequence[Run]):
         """Ids of the runs, in order."""
         return [run.run_id for run in self.stored]
 
-    def best(self, metric: str, *, higher: bool = True) -> Run:
-        """Return the run with the greatest last value of a metric.
+    def best(self, metric: str, *, higher: bool | None = None) -> Run:
+        """Return the run with the best last value of a metric.
 
         Runs that lack the metric, or whose last value is NaN, are passed over; of equal ones the first is
         the best.
 
         Args:
             metric: its name, `metrics.` before it or not.
-            higher: with False the least value is the best.
+            higher: whether the greatest value is the best; None to tell from the name: of losses, errors,
+                times, costs and sizes the least is.
 
         Raises:
             NotFoundError: no run has a value; names the metrics there are.
@@ -89,7 +90,9 @@ class RunSet(Sequence[Run]):
         if not self.stored:
             raise NotFoundError("there is no best run: the query found none")
         key, ascending = champion_key(metric, self.stored)
-        direction = "ASC" if ascending or not higher else "DESC"
+        if higher is not None:
+            ascending = not higher
+        direction = "ASC" if ascending else "DESC"
         return from_stored(champion_first(self.stored, f"{key} {direction}")[0])
 
     def to_pandas(self) -> pd.DataFrame:

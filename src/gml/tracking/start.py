@@ -110,6 +110,7 @@ def start_new(workspace: Workspace, new: NewRun) -> Recorder:
         "experiment": experiment,
         "experiment_chosen": new.experiment is not None or new.experiment_id is not None,
         "name": name,
+        "name_chosen": new.name is not None,
         "user": workspace.user,
         "inline_limit": workspace.settings.inline_limit,
         "start_time": new.start_time if new.start_time is not None else now_ms(),

@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def check_installed() -> None:
+    """Raise if processes cannot be measured.
+
+    Raises:
+        MissingPackageError: psutil is not installed.
+    """
+    try:
+        import psutil  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError(
+            "system metrics need the package psutil", hint="pip install 'gitml[system]'"
+        ) from error
+
+
 class SystemMonitor:
     """A thread that measures a process and its children at an interval.
 
@@ -35,12 +49,9 @@ class SystemMonitor:
     """
 
     def __init__(self, pid: int, interval: float, emit: Callable[[dict[str, float]], object]) -> None:
-        try:
-            import psutil
-        except ImportError as error:
-            raise MissingPackageError(
-                "system metrics need the package psutil", hint="pip install 'gitml[system]'"
-            ) from error
+        check_installed()
+        import psutil
+
         self._psutil = psutil
         self._interval = interval
         self._emit = emit

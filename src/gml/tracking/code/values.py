@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import NotFoundError, UsageError
+from gml.domain.names import lower_is_better
 from gml.domain.run import ACTIVE, FINISHED
 from gml.tracking.code.facts import Facts, read_facts
 
@@ -24,10 +25,6 @@ BEST: Final = "best"
 LAST: Final = "last"
 MEAN: Final = "mean"
 
-_LOWER: Final = re.compile(
-    r"(?:^|[^a-z])(?:loss|err|error|errors|mse|rmse|mae|mape|smape|perplexity|ppl|nll|logloss|wer|cer|fid|"
-    r"regret|latency|duration|seconds|ms|time|cost|bytes|memory)(?:$|[^a-z])"
-)
 _ORDER: Final = re.compile(r"(.*\S)\s+(ASC|DESC)", re.IGNORECASE | re.DOTALL)
 _KEY: Final = re.compile(r"[A-Za-z_][\w./-]*")
 # Of a single point the index has only the last value.
@@ -109,7 +106,7 @@ def metric_of(text: str, higher: bool | None = None) -> Metric:
         raise UsageError(
             f"{text!r} is not the value of a metric", hint="such as metrics.auc or metrics.loss.min"
         )
-    guess = not _LOWER.search(field.key.lower())
+    guess = not lower_is_better(field.key)
     return Metric(field, unparse_field(field), guess if higher is None else higher, higher is None)
 
 

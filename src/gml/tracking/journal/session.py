@@ -40,6 +40,7 @@ class SharedLog:
         self._offset = 0
         self.params: dict[str, str] = dict(known_params or {})
         self.guesses: dict[str, str] = {}
+        self.name = ""
         self.header: dict[str, Any] = {}
 
     @property
@@ -58,6 +59,8 @@ class SharedLog:
         for event in events:
             if event[0] == "p" and len(event) == 3:
                 self.params.setdefault(event[1], event[2])
+            elif event[:2] == ["set", "name"] and len(event) == 3:
+                self.name = str(event[2])
             elif event[0] == "P" and len(event) == 3:
                 self.guesses.setdefault(event[1], event[2])
             elif event[0] == FORMAT and len(event) == 3 and not self.header:

@@ -19,6 +19,7 @@ from gml.domain.errors import GmlError, NotFoundError, StorageError, UsageError
 from gml.domain.run import FAILED, FINISHED, KILLED
 from gml.tracking.capture.argv import params_from_argv
 from gml.tracking.capture.patterns import MetricPattern
+from gml.tracking.capture.system import check_installed
 from gml.tracking.launch.files import WatchedFiles, collect_artifacts
 from gml.tracking.launch.streams import (
     LineFeeder,
@@ -141,6 +142,8 @@ def run_command(workspace: Workspace, launch: Launch) -> Outcome:
     """
     executable = _find(launch.command[0], {**workspace.environ, **launch.environ}, launch.cwd)
     patterns = [MetricPattern(text) for text in launch.captures]
+    if launch.system > 0:
+        check_installed()
     recorder = _start(workspace, launch)
     started = time.monotonic()
     with ExitStack() as cleanup:
@@ -159,8 +162,8 @@ def run_command(workspace: Workspace, launch: Launch) -> Outcome:
         with _system_monitor(recorder, child.pid, launch.system):
             _wait(child, relays, watched)
     status, code = _judge(child.returncode, interrupted=signals.interrupted)
+    name = recorder.name
     _finish(recorder, launch, watched, child.returncode, status)
-    name = str(recorder.header.get("name", ""))
     return Outcome(recorder.run_id, name, status, code, time.monotonic() - started)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import NotFoundError, UsageError
+from gml.domain.names import lower_is_better
 from gml.tracking.compare import CODE_FACTS, SECTIONS, code_diff, data_sets, environment_facts
 from gml.tracking.report.curves import curve_keys, facts, load
 
@@ -143,8 +144,9 @@ def champion_first(runs: Sequence[Run], wanted: str) -> list[Run]:
 
     Args:
         runs: at least one.
-        wanted: a metric, `metrics.` before it or not, and `ASC` after it where the least value is the
-            best. Runs that lack it, or have NaN, are never the best; of equal ones the first is.
+        wanted: a metric, `metrics.` before it or not; `ASC` after it says that the least value is the
+            best, `DESC` that the greatest is, and otherwise its name tells. Runs that lack it, or have NaN,
+            are never the best; of equal ones the first is.
 
     Raises:
         NotFoundError: no run has such a metric; names those they have.
@@ -179,14 +181,15 @@ def champion_key(wanted: str, runs: Sequence[Run] = ()) -> tuple[str, bool]:
         UsageError: it is not a metric.
 
     Example:
-        >>> champion_key("metrics.loss ASC"), champion_key("auc")
-        (('loss', True), ('auc', False))
+        >>> champion_key("metrics.loss"), champion_key("auc"), champion_key("time DESC")
+        (('loss', True), ('auc', False), ('time', False))
     """
     if any(wanted in run.metrics for run in runs):
-        return wanted, False
+        return wanted, lower_is_better(wanted)
     key, _, direction = wanted.strip().rpartition(" ")
     if direction.upper() not in {"ASC", "DESC"} or not key:
-        key, direction = wanted.strip(), "DESC"
+        key = wanted.strip()
+        direction = "ASC" if lower_is_better(key) else "DESC"
     section, dot, name = key.strip().partition(".")
     if dot and section in {"params", "tags", "param", "tag"}:
         raise UsageError(f"the champion is found by a metric, not by {key!r}", hint="such as metrics.auc")
