@@ -193,3 +193,13 @@ def test_a_wrong_query_is_pointed_at_on_a_terminal(three):
     shown = on_terminal(three, 100, "ls", "metrics.loss > 0 and statis = 'x'").splitlines()
     assert shown[1] == "  metrics.loss > 0 and statis = 'x'"
     assert shown[2].index("^") == shown[1].index("statis")
+
+
+def test_a_progress_bar_is_lines(repo, gml):
+    script = "for step in range(3): print(f'loss={1 / (1 + step)}', end='\\r', flush=True)"
+    gml("log", "--capture", "auto", "--", sys.executable, "-c", script)
+    assert gml("show", "@", "--json").json["metric_summary"]["loss"]["count"] == 3
+
+
+def test_json_and_csv_are_one_or_the_other(repo, gml):
+    assert "exclude each other" in gml("ls", "--json", "--csv", code=2).err

@@ -206,7 +206,9 @@ def _print_code(code: dict[str, Any], stat: bool) -> bool:
     if code.get("missing"):
         heading("\ncode")
         which = " and ".join(short_id(run_id) for run_id in code["missing"])
-        click.echo(f"  the code of {which} is not in this repository")
+        click.echo(
+            f"  the code of {which} is not in this repository, or only as a patch (code/changes.patch)"
+        )
         return True
     if not code.get("patch"):
         return False

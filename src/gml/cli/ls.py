@@ -76,6 +76,8 @@ def ls_command(
 
     if watch_every is not None and (at is not None or as_csv or deleted or columns or sort or code):
         raise UsageError("--watch goes with QUERY, -x and --json only", hint="leave the other options out")
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other")
     reader = open_at(at)
     names = {e.experiment_id: e.name for e in reader.experiments()}
     wanted = experiment_ids(reader, experiments)

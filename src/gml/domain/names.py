@@ -18,6 +18,7 @@ MAX_STEP: Final = (1 << 63) - 1
 
 TAG_PARENT: Final = "mlflow.parentRunId"
 TAG_NOTE: Final = "mlflow.note.content"
+TAG_LOST: Final = "gml.lost"
 TAG_RUN_NAME: Final = "mlflow.runName"
 
 _KEY = re.compile(r"[/\w.\- :]*")
@@ -54,7 +55,8 @@ def check_key(key: Any, what: str) -> str:
     normal = posixpath.normpath(key)
     if normal != key or normal == "." or normal.startswith(("..", "/")):
         raise InvalidValueError(
-            f"{what} key {key!r} is not a plain relative path", hint=f"use {normal.lstrip('./')!r}"
+            f"{what} key {key!r} is not a plain relative path",
+            hint=f"use {normal.lstrip('./') or 'a name'!r}",
         )
     return key
 

@@ -71,7 +71,11 @@ def check_format(stated: str, path: str, family: str, newest: int) -> None:
     stated, _, readers = stated.partition("\n")
     name, _, version = stated.partition(" ")
     if name != family or not version.isdigit():
-        raise CorruptError(f"{path} says format {stated!r}, expected {family!r}")
+        hint = "where the ref was moved, `gml pull` or `git update-ref` with its last commit brings it back"
+        raise CorruptError(
+            f"{path} says format {stated!r}, expected {family!r}",
+            hint=hint if family == "gml-ledger" else "`gml doctor` names all damage",
+        )
     if int(version) > newest:
         raise FormatError(
             f"{path} has format {stated!r}{f', {readers}' if readers else ''}; "

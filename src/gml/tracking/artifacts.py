@@ -258,7 +258,10 @@ def _stage(recorder: Recorder, data: bytes, digest: str) -> None:
 
 def artifact_name(path: str | os.PathLike[str], artifact_path: str | None) -> str:
     """Return the name a file gets: its own, below `artifact_path` if one is given."""
-    base = Path(path).name
+    try:
+        base = Path(path).name
+    except TypeError:
+        raise InvalidValueError(f"an artifact is the path of a file, not {type(path).__name__}") from None
     return f"{artifact_path.strip('/')}/{base}" if artifact_path else base
 
 

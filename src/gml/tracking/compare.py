@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import GmlError
+from gml.git.objects import parse_commit
 from gml.index.compare import diff_artifacts, diff_maps, diff_metrics
 from gml.tracking.contents import environment
 
@@ -105,7 +106,7 @@ def code_diff(reader: Reader, a: Run, b: Run, *, patch: bool = True) -> dict[str
     for key in CODE_FACTS:
         if a.source.get(key) != b.source.get(key):
             out[key] = [a.source.get(key), b.source.get(key)]
-    trees = a.source.get("tree"), b.source.get("tree")
+    trees = _tree(reader, a), _tree(reader, b)
     if trees[0] == trees[1] and trees[0] is not None:
         return out | {"patch": ""}
     missing = [run.run_id for run, tree in zip((a, b), trees, strict=True) if not _here(reader, tree)]
@@ -116,6 +117,14 @@ def code_diff(reader: Reader, a: Run, b: Run, *, patch: bool = True) -> dict[str
     for letter, path in worktree.changes(*trees):
         out[sides.get(letter, "changed")][path] = letter
     return out | {"patch": worktree.diff(*trees, max_bytes=MAX_PATCH)} if patch else out
+
+
+def _tree(reader: Reader, run: Run) -> Any:
+    """Return the tree that ran: the recorded one, or its commit's where the run was clean and has none."""
+    tree, commit = run.source.get("tree"), run.source.get("commit")
+    if tree is not None or run.source.get("dirty") is not False or not _here(reader, commit):
+        return tree
+    return parse_commit(reader.workspace.store.read(str(commit))[1]).tree
 
 
 def _here(reader: Reader, tree: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import NotFoundError, StorageError, UsageError
@@ -72,11 +73,13 @@ def search_runs(
     Example:
         >>> gml.search_runs(filter_string="metrics.auc > 0.9")  # doctest: +SKIP
     """
+    if not isinstance(filter_string or "", str):
+        raise UsageError(f"filter_string is text, not {type(filter_string).__name__}")
     if output_format not in {"pandas", "list"}:
         raise UsageError(f"output_format is {output_format!r}", hint="use 'pandas' or 'list'")
     reader = Reader(active.workspace())
     wanted = _wanted_experiments(reader, experiment_ids, experiment_names, search_all_experiments)
-    found = select(reader, filter_string, order_by or (), wanted, run_view_type, max_results)
+    found = select(reader, filter_string or "", order_by or (), wanted, run_view_type, max_results)
     if output_format == "list":
         return [from_stored(run) for run in found]
     from gml.index.frames import runs_frame
@@ -91,6 +94,11 @@ def _wanted_experiments(
         raise UsageError("search_runs takes experiment_ids or experiment_names, not both")
     if names:
         by_name = {e.name: e.experiment_id for e in reader.experiments()}
+        for name in names:
+            if name not in by_name:
+                near = get_close_matches(str(name), by_name, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                log.warning("gml: no experiment is named %r%s", name, hint)
         return {by_name[name] for name in names if name in by_name}
     if ids is not None:
         return set(ids)

@@ -21,6 +21,7 @@ from gml.domain.names import (
     MAX_PARAM_VALUE,
     MAX_STEP,
     MAX_TAG_VALUE,
+    TAG_LOST,
     TAG_RUN_NAME,
     check_integer,
     check_key,
@@ -326,6 +327,9 @@ class Recorder:
         with self._lock:
             if self.ended:
                 return
+            lost = self._own.given_up + self._membership.shared.appender.given_up
+            if lost:
+                self._append([["t", TAG_LOST, f"{lost} lines: the disk was full or failing"]])
             if status is not None and not self.header.get("late"):
                 self.status, self.end_time = status, end_time or now_ms()
                 self._append([["status", status, self.end_time]])
@@ -343,10 +347,11 @@ class Recorder:
                 own.sync(anyway=True)
                 self._membership.shared.appender.sync(anyway=True)
             unwritten = own.unwritten + self._membership.shared.appender.unwritten
-            if unwritten:
+            if unwritten or lost:
                 log.warning(
-                    "gml: %d bytes of run %s could not be written and are lost", unwritten, self.run_id
-                )
+                    "gml: run %s: %d bytes and %d lines before them could not be written and are lost",
+                    self.run_id, unwritten, lost,
+                )  # fmt: skip
             self._membership.close()
         later, self._after_end = self._after_end, []
         for callback in later:

@@ -121,6 +121,11 @@ class Appender:
         """Bytes that wait in memory."""
         return len(self._pending)
 
+    @property
+    def given_up(self) -> int:
+        """Lines that had no room in memory while the disk took nothing."""
+        return self._lost
+
     def sync(self, *, anyway: bool = False) -> None:
         """Make what was written durable; trouble is logged, not raised.
 
@@ -156,6 +161,7 @@ class _Closed(Appender):
         self.fd = -1
         self.dirty = False
         self._pending = bytearray()
+        self._lost = 0
 
 
 CLOSED: Final[Appender] = _Closed()

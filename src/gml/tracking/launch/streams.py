@@ -76,7 +76,8 @@ class LineFeeder:
 
     def write(self, data: bytes) -> None:
         """Take more of the stream."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        # A progress bar goes back to the start of its line instead of beginning another one.
+        *lines, self._rest = (self._rest + data).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in lines:
             self._take(line.decode("utf-8", "replace"))
         if len(self._rest) > 1 << 20:
