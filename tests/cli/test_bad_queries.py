@@ -56,7 +56,7 @@ MANY = ", ".join(["name"] * 10_000)
         (["ls", LONG], "the limit is 65536"),
         (["ls", "(" * 3000 + "metrics.auc > 1" + ")" * 3000], "nested more than 200 deep"),
         (["ls", "--sort", ",".join(f"params.k{n}" for n in range(100))], "at most 64 keys"),
-        (["ls", "--columns", "auc"], "column 'auc' is not known"),
+        (["ls", "--columns", "auc"], "unknown attribute 'auc'"),
         (["ls", "--at", "someday"], "neither a time nor a git revision"),
         (["ls", "--since", "someday"], "is no time"),
         (["ls", "--commit", "nowhere..main"], "'nowhere' is no commit"),

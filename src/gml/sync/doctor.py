@@ -220,7 +220,8 @@ def repair(workspace: Workspace) -> Iterator[Finding]:
             return
         for path in dict.fromkeys([*_holders(workspace, found), *packs]):
             salvage.set_aside(path, place)
-            yield Finding("note", "repair", f"{path.name} is damaged and was moved to {place}")
+            named = path.name if path.suffix else f"object {path.parent.name}{path.name}"
+            yield Finding("note", "repair", f"{named} is damaged and was moved to {place}")
         _salvage(workspace, place)
         found = broken_objects(workspace, history=True)
     while found:
