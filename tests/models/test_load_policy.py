@@ -174,6 +174,14 @@ def test_every_disguise_of_a_pickle_is_refused(folder, tmp_path):
         assert not marker.exists(), name
 
 
+@pytest.mark.parametrize("length", [128, 384, 1152])
+def test_safetensors_whose_length_begins_as_a_pickle(length):
+    header = {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+    text = json.dumps(header).encode().ljust(length)
+    assert sniff(struct.pack("<Q", length) + text + bytes(4)) == "safetensors"
+    assert sniff(struct.pack("<Q", length) + text) == "pickle"
+
+
 def test_a_pickle_that_says_so_runs_only_with_trust(folder, tmp_path):
     marker = tmp_path / "ran"
     text = (folder / "MLmodel").read_text().replace("format: skops", "format: pickle")

@@ -5,28 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gml.cli.common import json_option, open_workspace
+from gml.cli.models_common import find, model_option, options_of, trust_option
+from gml.cli.models_more import convert_command, predictions_command
 from gml.cli.output import emit_json, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gml.models.flavor import LoadOptions
     from gml.tracking.models.resolve import Resolved
-    from gml.workspace import Workspace
-
-_trust = click.option(
-    "--trust",
-    type=click.Choice(["data", "code"]),
-    default="data",
-    show_default=True,
-    help="`code` lets a model run code of its own while it is loaded; an approved version may anyway.",
-)
-_model = click.option("-m", "--model-uri", "uri", required=True, metavar="MODEL", help="Which model.")
 
 
 @click.group("models")
@@ -43,22 +33,8 @@ def models_command() -> None:
     """
 
 
-def find(uri: str) -> Resolved:
-    """Find a model; the repository is opened only where the URI needs it."""
-    from gml.tracking.models.resolve import resolve
-
-    return resolve(uri, _space_for(uri))
-
-
-def _space_for(uri: str) -> Workspace | None:
-    return open_workspace() if uri.startswith(("runs:", "models:")) else None
-
-
-def options_of(trust: str) -> Callable[[Resolved], LoadOptions]:
-    """Return how far a found model may be trusted."""
-    from gml.models.flavor import LoadOptions
-
-    return lambda found: LoadOptions(code=found.approved or trust == "code")
+models_command.add_command(predictions_command)
+models_command.add_command(convert_command)
 
 
 @models_command.command("inspect")
@@ -95,7 +71,7 @@ def inspect(uri: str, as_json: bool) -> None:
 
 
 @models_command.command("serve")
-@_model
+@model_option
 @click.option("-h", "--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("-p", "--port", default=5000, show_default=True, help="Port; 0 takes a free one.")
 @click.option("-w", "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes.")
@@ -131,7 +107,16 @@ def inspect(uri: str, as_json: bool) -> None:
     help="A line for each request on standard error.",
 )
 @click.option("--expect-digest", metavar="SHA256", help="Refuse a model with another digest.")
-@_trust
+@click.option(
+    "--log-predictions",
+    "sample",
+    metavar="sample=0.1",
+    help="Keep a share of requests and answers as Parquet; `gml models predictions` shows them.",
+)
+@click.option(
+    "--log-to", "log_to", metavar="FOLDER", help="Where to; by default beside the repository's store."
+)
+@trust_option
 def serve(
     uri: str,
     host: str,
@@ -146,6 +131,8 @@ def serve(
     drain: float,
     log_format: str,
     expect_digest: str | None,
+    sample: str | None,
+    log_to: str | None,
     trust: str,
 ) -> None:
     """Answer requests with a model: MLflow's scoring protocol on /invocations.
@@ -160,6 +147,7 @@ def serve(
     from gml.serving.serve import ServeOptions
     from gml.serving.serve import serve as run
 
+    share, folder = _prediction_log(sample, log_to)
     limits = Limits(max_body=max_body << 20, timeout=timeout, threads=threads)
     run(
         lambda: _expected(find(uri), expect_digest),
@@ -174,8 +162,19 @@ def serve(
             access_log=log_format,
             drain=drain,
             ready=_say_ready,
+            sample=share,
+            log_to=folder,
         ),
     )
+
+
+def _prediction_log(sample: str | None, folder: str | None) -> tuple[float, Path | None]:
+    if sample is None:
+        return 0.0, None
+    from gml.serving.predictions import parse_sample
+
+    share = parse_sample(sample)
+    return share, Path(folder) if folder else open_workspace().state_dir / "predictions"
 
 
 def _expected(found: Resolved, digest: str | None) -> Resolved:
@@ -194,7 +193,7 @@ def _say_ready(host: str, port: int) -> None:
 
 
 @models_command.command("predict")
-@_model
+@model_option
 @click.option(
     "-i", "--input-path", "source", metavar="PATH", help="CSV, JSON or Parquet; standard input by default."
 )
@@ -209,7 +208,7 @@ def _say_ready(host: str, port: int) -> None:
     help="Format of the input; by its name.",
 )
 @click.option("--rows", default=65_536, show_default=True, type=click.IntRange(1), help="Rows at a time.")
-@_trust
+@trust_option
 def predict(
     uri: str, source: str | None, target: str | None, kind: str | None, rows: int, trust: str
 ) -> None:
@@ -262,7 +261,7 @@ class _Progress:
     show_default=True,
     help="`venv` installs the model's requirements into a new environment first.",
 )
-@_trust
+@trust_option
 @json_option
 def validate(uri: str, env: str, trust: str, as_json: bool) -> None:
     """Load a model in a fresh process, predict its input example, check the signature, measure it.
@@ -284,14 +283,14 @@ def validate(uri: str, env: str, trust: str, as_json: bool) -> None:
 
 
 @models_command.command("generate-dockerfile")
-@_model
+@model_option
 @click.option(
     "-d", "--output-directory", "-o", "target", default="docker", show_default=True, help="A new folder."
 )
 @click.option(
     "--base", default=None, help="Base image; by default python:VERSION-slim of the model's Python."
 )
-@_trust
+@trust_option
 def generate_dockerfile(uri: str, target: str, base: str | None, trust: str) -> None:
     """Write a container context: the model, its pinned environment, a Dockerfile.
 
@@ -307,7 +306,7 @@ def generate_dockerfile(uri: str, target: str, base: str | None, trust: str) -> 
 
 
 @models_command.command("build-docker")
-@_model
+@model_option
 @click.option(
     "-o", "--output-directory", "target", default=None, metavar="PATH", help="Keep the context there."
 )
@@ -315,7 +314,7 @@ def generate_dockerfile(uri: str, target: str, base: str | None, trust: str) -> 
 @click.option(
     "--base", default=None, help="Base image; by default python:VERSION-slim of the model's Python."
 )
-@_trust
+@trust_option
 def build_docker(uri: str, target: str | None, name: str, base: str | None, trust: str) -> None:
     """Write a container context and build it with docker or podman.
 

@@ -41,7 +41,8 @@ def sniff(data: bytes) -> str:
         if data.startswith(magic):
             return name
     if data[:1] == b"\x80" and len(data) > 1 and data[1] <= 5:
-        return "pickle"
+        # A header of 128, 384, ... bytes begins as a pickle does.
+        return "safetensors" if _is_safetensors(data) else "pickle"
     if data.startswith(b"\x93NUMPY"):
         return "npy" if _plain_npy(data) else "npy with objects"
     if data.startswith(b"PK"):

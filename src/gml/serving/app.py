@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from gml.serving.holder import Holder
+    from gml.serving.predictions import PredictionLog
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -67,6 +68,7 @@ class ScoringApp:
         token: what clients must send as `Authorization: Bearer`; None for everybody.
         counters: where requests are counted.
         access_log: `json`, `text` or `none`.
+        predictions: keeps a sample of requests and answers; None for nothing.
     """
 
     def __init__(
@@ -77,12 +79,14 @@ class ScoringApp:
         token: str | None = None,
         counters: metrics.Metrics | None = None,
         access_log: str = "none",
+        predictions: PredictionLog | None = None,
     ) -> None:
         self.holder = holder
         self.limits = limits or Limits()
         self._token = token.encode() if token else None
         self.counters = counters or metrics.Metrics()
         self._access_log = access_log
+        self._predictions = predictions
         self._pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="gml-predict")
         self._stuck = 0
 
@@ -102,6 +106,8 @@ class ScoringApp:
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 self.holder.close()
+                if self._predictions is not None:
+                    await asyncio.to_thread(self._predictions.close)
                 self._pool.shutdown(wait=False, cancel_futures=True)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -184,6 +190,7 @@ class ScoringApp:
             return error("RESOURCE_EXHAUSTED", "too many requests wait already"), len(body)
         content_type = headers.get(b"content-type", b"").decode("latin-1")
         served = self.holder.current
+        started = time.perf_counter()
         future = self._pool.submit(served.scorer.score, body, content_type)
         try:
             answer = await asyncio.wait_for(asyncio.wrap_future(future), limits.timeout)
@@ -193,6 +200,9 @@ class ScoringApp:
                 future.add_done_callback(self._freed)
                 self._leave_if_stuck()
             return Answer(504, b"Request processing time exceeded limit"), len(body)
+        if self._predictions is not None and answer.status == 200:
+            latency = time.perf_counter() - started
+            self._predictions.add(served, latency, answer.rows, content_type, body, answer.body)
         return answer, len(body)
 
     def _waiting(self) -> int:

@@ -21,6 +21,7 @@ from gml.models.flavor import need
 from gml.serving import holder
 from gml.serving.app import Limits, ScoringApp
 from gml.serving.metrics import Metrics
+from gml.serving.predictions import PredictionLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,8 @@ class ServeOptions:
         poll: seconds between looks for another version; 0 never looks.
         access_log: `json`, `text` or `none`.
         drain: seconds that running requests get when the server ends.
+        sample: share of predictions that is logged.
+        log_to: folder for them.
         ready: called with host and port once requests are accepted.
     """
 
@@ -57,6 +60,8 @@ class ServeOptions:
     poll: float = 0.0
     access_log: str = "none"
     drain: float = 30.0
+    sample: float = 0.0
+    log_to: Path | None = None
     ready: Callable[[str, int], None] | None = None
 
 
@@ -74,6 +79,8 @@ def serve(
         GmlError: the model cannot be loaded, or the port is taken.
     """
     need("uvicorn", "gitml[serving]")
+    if options.sample > 0:
+        need("pyarrow.parquet", "gitml[parquet]")
 
     def load(found: Resolved) -> holder.Served:
         return holder.load(found, load_options(found))
@@ -110,12 +117,16 @@ def _run(made: holder.Holder, listener: socket.socket, options: ServeOptions, sh
     """Serve in this process."""
     import uvicorn
 
+    log_file = None
+    if options.sample > 0 and options.log_to is not None:
+        log_file = PredictionLog(options.log_to, options.sample)
     app = ScoringApp(
         made,
         options.limits,
         token=options.token,
         counters=Metrics(shared),
         access_log=options.access_log,
+        predictions=log_file,
     )
     config = uvicorn.Config(
         app,
