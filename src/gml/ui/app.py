@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+import orjson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
@@ -241,7 +242,7 @@ class Pages:
         keys = curves_page.keys_of(runs, given.getlist("key"))[: curves_page.MAX_KEYS]
         points = given.get("points", "")
         most = max(50, min(int(points), 5_000)) if points.isdecimal() else curves_page.POINTS
-        found = curves_page.curves(reader, runs, keys, most)
+        found = curves_page.curves(reader, runs, keys, most, self.source.curves)
         names = {run.run_id: {"name": run.name, "start": run.start_time} for run in runs}
         return _json({"runs": names, "curves": found})
 
@@ -266,7 +267,10 @@ def _ids(request: Request) -> list[str]:
 
 
 def _json(value: Any) -> Response:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = orjson.dumps(value)
+    except TypeError:
+        text = json.dumps(value).encode()  # halves of surrogate pairs
     return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
 

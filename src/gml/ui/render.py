@@ -29,7 +29,13 @@ def environment() -> Environment:
 
     def plain(value: Any) -> Any:
         """Make characters that turn or hide the text around them visible."""
-        return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        if (
+            not isinstance(value, str)
+            or isinstance(value, Markup)
+            or (value.isascii() and value.isprintable())
+        ):
+            return value
+        return visible(value)
 
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("gml.ui"),

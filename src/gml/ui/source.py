@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gml.domain.errors import NotFoundError
 from gml.tracking.reader import Reader
 from gml.tracking.report.live import refresh
+from gml.ui.pages.curves import Cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ class Source:
         self.workspace = workspace
         self._lock = threading.Lock()
         self._reader: Reader | None = None
+        self.curves = Cache()
 
     @contextmanager
     def reader(self) -> Iterator[Reader]:

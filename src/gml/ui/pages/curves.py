@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gml.domain.errors import GmlError
 from gml.tracking.report.curves import curve_keys, load, thin
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from gml.ledger.history import Columns
     from gml.tracking.reader import Reader
 
+Curve: TypeAlias = dict[str, list[Any]]
+
 POINTS: Final = 1_000
 FEW: Final = 200
 DENSE: Final = 2
+BANDS: Final = 8
 MAX_KEYS: Final = 60
 
 
@@ -27,13 +31,13 @@ def keys_of(runs: Iterable[Run], wanted: Sequence[str] = ()) -> list[str]:
     return [key for key in known if key in set(wanted)] if wanted else known
 
 
-def curve(columns: Columns, points: int = POINTS) -> dict[str, list[Any]]:
+def curve(columns: Columns, points: int = POINTS, *, bands: bool = True) -> Curve:
     """Return a curve of at most so many points as `{step, time, value}`; None where it is not finite.
 
     A curve of far more points is told by the mean, the least and the greatest of each stretch: see `band`.
     """
     steps, times, values = columns
-    if len(values) > DENSE * points:
+    if bands and len(values) > DENSE * points:
         return band(columns, points)
     kept = thin(values, max(8, points))
     return {
@@ -43,7 +47,7 @@ def curve(columns: Columns, points: int = POINTS) -> dict[str, list[Any]]:
     }
 
 
-def band(columns: Columns, points: int) -> dict[str, list[Any]]:
+def band(columns: Columns, points: int) -> Curve:
     """Return `{step, time, value, low, high}`: mean, least and greatest of as many stretches as points.
 
     Stretches have the same number of points; step and time are those of the last one of each. A stretch
@@ -75,19 +79,69 @@ def band(columns: Columns, points: int) -> dict[str, list[Any]]:
 
 
 def curves(
-    reader: Reader, runs: Sequence[Run], keys: Collection[str], points: int = POINTS
-) -> dict[str, dict[str, dict[str, list[Any]]]]:
-    """Return {metric: {run id: curve}}.
+    reader: Reader,
+    runs: Sequence[Run],
+    keys: Collection[str],
+    points: int = POINTS,
+    cache: Cache | None = None,
+) -> dict[str, dict[str, Curve]]:
+    """Return {metric: {run id: curve}}; with more than a few runs without bands, which would hide each other.
+
+    Args:
+        reader: where the runs were read.
+        runs: the runs.
+        keys: metrics.
+        points: of each curve, at most.
+        cache: where curves of runs that have ended are kept.
 
     Raises:
         NotFoundError: points are not in the artifact store.
         CorruptError: points are damaged.
     """
-    out: dict[str, dict[str, dict[str, list[Any]]]] = {key: {} for key in keys}
+    out: dict[str, dict[str, Curve]] = {key: {} for key in keys}
+    bands = len(runs) <= BANDS
     for run in runs:
-        for key, columns in load(reader, run, keys).items():
-            out[key][run.run_id] = curve(columns, points)
+        wanted = [key for key in keys if key in run.metrics]
+        mark = (run.run_id, points, bands, tuple((key, run.metrics[key].count) for key in wanted))
+        found = cache.get(mark) if cache is not None and not run.live else None
+        if found is None:
+            loaded = load(reader, run, wanted)
+            found = {key: curve(columns, points, bands=bands) for key, columns in loaded.items()}
+            if cache is not None and not run.live:
+                cache.put(mark, found)
+        for key, one in found.items():
+            out[key][run.run_id] = one
     return out
+
+
+class Cache:
+    """Curves as they were thinned, of the runs that were looked at last.
+
+    Args:
+        most: numbers that are kept, about 30 bytes each.
+    """
+
+    def __init__(self, most: int = 4_000_000) -> None:
+        self._most = most
+        self._held = 0
+        self._known: OrderedDict[Any, tuple[int, dict[str, Curve]]] = OrderedDict()
+
+    def get(self, mark: Any) -> dict[str, Curve] | None:
+        """Return what was put under a mark."""
+        found = self._known.get(mark)
+        if found is None:
+            return None
+        self._known.move_to_end(mark)
+        return found[1]
+
+    def put(self, mark: Any, found: dict[str, Curve]) -> None:
+        """Keep curves, and forget those that were not asked for longest."""
+        size = sum(len(column) for one in found.values() for column in one.values())
+        self._known[mark] = size, found
+        self._held += size
+        while self._held > self._most and self._known:
+            _, (gone, _) = self._known.popitem(last=False)
+            self._held -= gone
 
 
 def brief(

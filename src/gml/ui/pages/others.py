@@ -50,13 +50,27 @@ class Along:
     error: str = ""
 
 
-def along_the_code(reader: Reader, metric: str, branch: str, experiments: Sequence[str] = ()) -> Along:
-    """Return the page of a metric's history; what is wrong with the choice is told on it."""
+def along_the_code(
+    reader: Reader,
+    metric: str,
+    branch: str,
+    experiments: Sequence[str] = (),
+    known: list[str] | None = None,
+) -> Along:
+    """Return the page of a metric's history; what is wrong with the choice is told on it.
+
+    Args:
+        reader: where runs are read.
+        metric: the first of those known where it is empty.
+        branch: HEAD where it is empty.
+        experiments: only runs of these, by name.
+        known: metrics to choose from, where the caller has them.
+    """
     from gml.domain.errors import GmlError
     from gml.tracking.code.history import metric_history
     from gml.tracking.code.values import metric_of
 
-    out = Along(metric, branch or "HEAD", known_metrics(reader))
+    out = Along(metric, branch or "HEAD", known_metrics(reader) if known is None else known)
     if not metric:
         out.metric = out.metrics[0] if out.metrics else ""
     if not out.metric:
@@ -74,8 +88,8 @@ def along_the_code(reader: Reader, metric: str, branch: str, experiments: Sequen
     out.spark = spark(values, 900, 120)
     # A line of no length with round ends is a dot, however the picture is stretched.
     out.dots = re.sub(r"[ML]([\d.]+ [\d.]+)", r"M\1h0", out.spark)
-    known = [value for value in values if value is not None]
-    out.low, out.high = min(known, default=None), max(known, default=None)
+    finite = [value for value in values if value is not None]
+    out.low, out.high = min(finite, default=None), max(finite, default=None)
     return out
 
 

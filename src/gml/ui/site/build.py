@@ -127,7 +127,8 @@ class Builder:
         self._metrics = [m for m in others.known_metrics(self._reader) if not m.startswith("system/")][
             :METRICS
         ]
-        self._ids = {entry.run_id for entry in entries}
+        self._entries = {entry.run_id: entry for entry in entries}
+        self._ids = set(self._entries)
         self._runs(entries)
         self._tables()
         self._others()
@@ -274,7 +275,7 @@ class Builder:
             key = key_of(parts, newer, older, title, [self._names.get(i) for i in sorted(self._names)])
             if self._same(path, key):
                 continue
-            found = (self._reader.run(run_id) for run_id in ids)
+            found = (self._load(self._entries[run_id]) for run_id in ids)
             table = table_of([run for run in found if run is not None], self._names)
             table.title, table.newer, table.older = title, newer, older
             here = "" if experiment else "runs"
@@ -298,8 +299,7 @@ class Builder:
             kept = [self._same(name, key) for name in names]
             if all(kept):
                 continue
-            page = others.along_the_code(self._reader, metric, "")
-            page.metrics = self._metrics
+            page = others.along_the_code(self._reader, metric, "", known=self._metrics)
             for name in names:
                 self._page(name, "history.html", key, "history", page=page)
         self._search(rows)

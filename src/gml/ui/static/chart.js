@@ -106,7 +106,7 @@ export class Charts {
       if (x === null) return;
       this.at = x;
       this.drag = start === null ? null : { chart, from: start, to: event.offsetX };
-      this.draw();
+      this.point();
     });
     canvas.addEventListener("pointerdown", (event) => {
       start = event.offsetX;
@@ -124,7 +124,7 @@ export class Charts {
     canvas.addEventListener("pointerleave", () => {
       if (start === null) {
         this.at = null;
-        this.draw();
+        this.point();
       }
     });
     canvas.addEventListener("dblclick", () => this.setZoom(null));
@@ -135,7 +135,7 @@ export class Charts {
       let i = this.at === null ? -1 : xs.findIndex((x) => x >= this.at);
       i = Math.max(0, Math.min(xs.length - 1, i + (event.key === "ArrowRight" ? 1 : -1)));
       this.at = xs[i] ?? null;
-      this.draw();
+      this.point();
     });
   }
 
@@ -175,11 +175,21 @@ export class Charts {
   }
 
   draw() {
+    for (const chart of this.charts.values()) chart.still = null;
+    this.point();
+  }
+
+  // Draws only what the pointer shows again: the curves below it are kept as a picture.
+  point() {
     if (this.pending) return;
     this.pending = true;
     requestAnimationFrame(() => {
       this.pending = false;
-      for (const chart of this.charts.values()) if (!chart.figure.hidden && onScreen(chart.canvas)) this.drawOne(chart);
+      for (const chart of this.charts.values()) {
+        if (chart.figure.hidden || !onScreen(chart.canvas)) continue;
+        if (!chart.still) this.drawOne(chart);
+        this.drawPointer(chart);
+      }
     });
   }
 
@@ -220,6 +230,7 @@ export class Charts {
     }
     if (this.zoom) [x0, x1] = this.zoom;
     chart.view = null;
+    chart.still = { curves: [], picture: null };
     if (!(x1 >= x0)) return;
     if (!(y1 >= y0)) [y0, y1] = [0, 1];
     if (x0 === x1) [x0, x1] = [x0 - 0.5, x1 + 0.5];
@@ -254,13 +265,29 @@ export class Charts {
       trace(pen, xs, smooth ? ys : raw, px, py, ok);
     }
     pen.globalAlpha = 1;
+    pen.restore();
+    const picture = document.createElement("canvas");
+    [picture.width, picture.height] = [chart.canvas.width, chart.canvas.height];
+    picture.getContext("2d").drawImage(chart.canvas, 0, 0);
+    chart.still = { curves, picture };
+  }
+
+  drawPointer(chart) {
+    const { curves, picture } = chart.still;
+    if (!picture) return;
+    const pen = chart.canvas.getContext("2d");
+    pen.save();
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, picture.width, picture.height);
+    pen.drawImage(picture, 0, 0);
+    pen.restore();
+    const h = chart.canvas.height / DPR() - PAD.top - PAD.bottom;
     if (this.drag?.chart === chart) {
       pen.fillStyle = token("--link");
       pen.globalAlpha = 0.15;
       pen.fillRect(Math.min(this.drag.from, this.drag.to), PAD.top, Math.abs(this.drag.to - this.drag.from), h);
       pen.globalAlpha = 1;
     }
-    pen.restore();
     this.hover(chart, pen, curves, h);
   }
 

@@ -17,7 +17,7 @@ function compare(values) {
     load(charts, runs, runs.length > 40 ? 400 : 1000).catch((error) => {
       shelf.textContent = error.message;
     });
-    addEventListener("gml-scroll", () => charts.draw());
+    addEventListener("gml-scroll", () => charts.point());
   }
 
   const columns = [

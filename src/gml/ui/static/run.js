@@ -8,7 +8,7 @@ const run = page.dataset.run;
 const charts = new Charts(document.getElementById("charts"), true);
 charts.runs[run] = { name: "", start: Number(page.dataset.start) };
 charts.order.push(run);
-addEventListener("gml-scroll", () => charts.draw());
+addEventListener("gml-scroll", () => charts.point());
 
 function complain(text) {
   const line = document.createElement("p");
