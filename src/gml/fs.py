@@ -1,6 +1,7 @@
 """Locks, atomic replacement and durable directories: the one module where systems differ.
 
-POSIX uses `flock`, which the kernel releases when the process dies however it dies. Windows uses
+POSIX uses `flock`, which the kernel releases when the process dies however it dies, and `fcntl` where a
+network file system knows no `flock`. Windows uses
 `msvcrt.locking` on one byte; that path is untested (docs/platforms.md).
 """
 
@@ -39,20 +40,50 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+    import struct
+
+    _BUSY: Final = frozenset((errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES))
+    # What file systems say that know no flock: some NFS, Lustre and FUSE mounts.
+    _NO_FLOCK: Final = frozenset((errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL))
 
     def _lock(fd: int, *, wait: bool) -> bool:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
-            if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}:
+            if error.errno in _NO_FLOCK:
+                return _lock_range(fd, wait=wait)
+            if error.errno in _BUSY:
+                return False
+            raise
+        return True
+
+    def _range(kind: int) -> bytes:
+        return struct.pack("@hhqqi", kind, os.SEEK_SET, 0, 0, 0)
+
+    def _lock_range(fd: int, *, wait: bool) -> bool:
+        """Lock by fcntl, of the open file where the system can, so that threads exclude each other too."""
+        try:
+            if sys.platform == "linux":
+                command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+                fcntl.fcntl(fd, command, _range(fcntl.F_WRLCK))
+            else:
+                fcntl.lockf(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno in _BUSY:
                 return False
             raise
         return True
 
     def unlock(fd: int) -> None:
         """Release a lock that `try_lock` gave."""
-        with suppress(OSError):
+        try:
             fcntl.flock(fd, fcntl.LOCK_UN)
+        except OSError:
+            with suppress(OSError):
+                if sys.platform == "linux":
+                    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _range(fcntl.F_UNLCK))
+                else:
+                    fcntl.lockf(fd, fcntl.LOCK_UN)
 
 
 OPEN_FLAGS: Final = os.O_CLOEXEC if hasattr(os, "O_CLOEXEC") else getattr(os, "O_BINARY", 0)

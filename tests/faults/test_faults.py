@@ -70,6 +70,7 @@ def test_failing_calls(tmp_path, tracing):
     assert (row.details, row.good) == ([], True)
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("_isolated")
 def test_stale_locks(tmp_path):
     row = disks.stale_locks(tmp_path)

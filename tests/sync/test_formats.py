@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from test_push_pull import gml, newer, value
+from test_push_pull import newer, value
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 sys.path.insert(0, str(FIXTURES))
 
 import make  # noqa: E402
+
+from gml.cli import main as cli  # noqa: E402
 
 LEDGER = "refs/gml/ledger"
 
@@ -36,11 +37,9 @@ def test_what_an_earlier_gml_wrote_is_read_and_can_be_gone_on_with(unpack, name,
     repo = unpack(name)
     monkeypatch.chdir(repo.path)
     assert make.facts(repo.path) == json.loads((FIXTURES / f"{name}.json").read_text())
-    gml(repo, "tag", "first", "read=again")
+    assert cli.run(["tag", "first", "read=again"]) == 0
     assert make.facts(repo.path)["runs"][0]["tags"]["read"] == "again"
-    assert gml(repo, "doctor", "--json").count('"damage"') == gml(repo, "doctor", "--json").count(
-        '"damage": 0'
-    )
+    assert cli.run(["doctor"]) == 0
 
 
 WRITES = (
@@ -59,18 +58,18 @@ WRITES = (
 )
 
 
-def test_nothing_is_written_into_a_newer_ledger(repo, make_bare):
+def test_nothing_is_written_into_a_newer_ledger(repo, make_bare, monkeypatch, capsys):
     bare = make_bare()
     repo.git("remote", "add", "origin", str(bare))
-    repo.python("import gml\nwith gml.start_run(run_name='one'): gml.log_text('a', 'a.txt')", GML_CODE="none")
+    monkeypatch.setenv("GML_CODE", "none")
+    monkeypatch.chdir(repo.path)
+    repo.python("import gml\nwith gml.start_run(run_name='one'): gml.log_text('a', 'a.txt')")
     newer(repo)
     before = repo.git("for-each-ref")
     for command in WRITES:
-        done = subprocess.run(
-            ["gml", *command], cwd=repo.path, env=repo.env(GML_CODE="none"), capture_output=True, text=True, check=False
-        )  # fmt: skip
-        said = [line for line in done.stderr.splitlines() if line]
-        assert (command, done.returncode) == (command, 10), said
+        code = cli.run(list(command))
+        said = capsys.readouterr().err.splitlines()
+        assert (command, code) == (command, 10), said
         assert len(said) == 1, said
         assert "readable by gitml 9 and newer" in said[0]
         assert repo.git("for-each-ref") == before

@@ -6,7 +6,8 @@ import json
 import subprocess
 
 import pytest
-from test_push_pull import gml, value
+from inside import gml
+from test_push_pull import value
 
 REGISTRY = "refs/heads/gml/registry"
 RUN = """

@@ -169,7 +169,7 @@ _TROUBLE: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
         (
             r"\b403\b", r"[Pp]ermission to \S+ denied", "not allowed to push", "remote: Write access",
             "read.?only (?:repository|key)", "insufficient permission", "Permission denied",
-            "Read-only file system", "service not enabled",
+            "Read-only file system", "service not enabled", "unable to create temporary object directory",
         ),
         "it may not be written to",
         "ask for the right to push, or push to another remote",
@@ -249,7 +249,8 @@ def remarks(stderr: str) -> str:
     lines = [
         line.removeprefix("remote:").strip() for line in stderr.splitlines() if line.startswith("remote:")
     ]
-    return _short("; ".join(line for line in lines if line and not _CHATTER.match(line)))
+    said = "; ".join(line for line in lines if line and not _CHATTER.match(line))
+    return _short(said) if said else ""
 
 
 LOCKED: Final = "File exists"

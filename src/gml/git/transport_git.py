@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import re
 import subprocess
 from typing import TYPE_CHECKING, Final
@@ -160,8 +159,8 @@ class GitTransport:
         ]  # fmt: skip
         if depth is not None:
             args.append(f"--depth={depth}")
-        if blobless:
-            args.append("--filter=blob:none")
+        # A clone without files would leave them out of the ledger as well.
+        args.append("--filter=blob:none" if blobless else "--no-filter")
         specs = [f"+{spec.source}:{spec.target}" for spec in self._existing(refspecs)]
         if not specs:
             return
@@ -249,8 +248,8 @@ def _statuses(stdout: str, stderr: str) -> dict[str, Outcome]:
         state = state_of(reason)
         words = remarks(stderr) if state in {"refused", "protected", "failed"} or LOCKED in stderr else ""
         if state == "failed" and "unpack" in reason:
-            with contextlib.suppress(IndexError):
-                words = words or stderr.splitlines()[0]
+            told = [line for line in stderr.splitlines() if line.startswith(("error:", "fatal:"))]
+            words = words or (told[0].partition(": ")[2] if told else "")
         found[name] = Outcome(name, state, f"{reason}: {words}" if words else reason)
     return found
 

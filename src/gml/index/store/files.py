@@ -107,6 +107,7 @@ def connect(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.Error: it is damaged, locked, or cannot be written.
     """
+    _share(path)
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         _wal(connection)
@@ -118,6 +119,22 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _share(path: Path) -> None:
+    """Let the group write the index where it may write its directory: SQLite itself never does."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(OSError):
+        group = path.parent.stat().st_mode & 0o060
+        if group & 0o020:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o666)
+            try:
+                mode = os.fstat(fd).st_mode & 0o777
+                if mode | group != mode:
+                    os.fchmod(fd, mode | group)
+            finally:
+                os.close(fd)
 
 
 def _wal(connection: sqlite3.Connection) -> None:
