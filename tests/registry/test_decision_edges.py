@@ -9,12 +9,12 @@ from registry_lab import KEYS, NOW, Facts, Lab, policy_text
 from test_decision import END, refused, run
 
 from gml.policy import names
-from gml.policy.decision import MAX_CHANGES, Judge
+from gml.policy.decision import Judge
 from gml.policy.errors import RefusedError
 from gml.policy.records import Model
 from gml.policy.rules import read_policy
 from gml.policy.sshsig import parse_signature
-from gml.policy.view import CheckResult, Vote
+from gml.policy.view import MAX_CHANGES, CheckResult, Vote
 from gml.registry.chain import Chain
 
 V = names.version_path

@@ -20,7 +20,7 @@ from gml.policy.errors import RefusedError
 from gml.policy.rules import read_policy
 from gml.policy.signing import signer_of_commit
 from gml.policy.staging import judge_policy, judge_stage
-from gml.policy.view import REGULAR, Accepted, Change
+from gml.policy.view import MAX_CHANGES, MAX_SIDE, REGULAR, Accepted, Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from gml.policy.rules import Policy
     from gml.policy.view import CommitFacts, Evidence, Step, Tree
 
-MAX_CHANGES: Final = 200
-MAX_SIDE: Final = 200
 MAX_OPEN: Final = 50
 MAX_FILE: Final = 64 * 1024
 MAX_AHEAD: Final = 3600

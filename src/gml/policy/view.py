@@ -7,7 +7,7 @@ whole chain in a consumer, from dictionaries in a test.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from gml.policy.records import Version
     from gml.policy.sshsig import PublicKey, SshSignature
 
-REGULAR = 0o100644
+REGULAR: Final = 0o100644
+MAX_CHANGES: Final = 200
+MAX_SIDE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)

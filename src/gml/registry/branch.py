@@ -16,21 +16,18 @@ from gml.domain.errors import ConflictError, NotFoundError, RefMovedError, Stora
 from gml.git import trees
 from gml.git.objects import format_commit, object_id
 from gml.git.port import MODE_FILE, Commit
-from gml.ledger.upkeep import tidy
 from gml.policy import names
-from gml.policy.decision import Judge
 from gml.policy.records import Model, Stage, Version, read_model, read_stage, read_version
-from gml.policy.rules import Policy, read_policy
 from gml.registry.chain import Chain
-from gml.registry.evidence import LedgerEvidence
-from gml.registry.states import overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gml.git.port import Kind
     from gml.git.store import FileStore
+    from gml.policy.rules import Policy
     from gml.policy.view import Accepted
+    from gml.registry.evidence import LedgerEvidence
     from gml.registry.states import GitTree
     from gml.workspace import Workspace
 
@@ -75,7 +72,11 @@ class View:
     def policy(self) -> Policy | None:
         """The policy in force, None where there is none."""
         data = self.read(names.POLICY_PATH)
-        return None if data is None else read_policy(data)
+        if data is None:
+            return None
+        from gml.policy.rules import read_policy
+
+        return read_policy(data)
 
     def models(self) -> list[str]:
         """Return the names of all models, sorted; names that only stand for another one included."""
@@ -176,6 +177,8 @@ class Registry:
 
     def evidence(self, ledger: str | None = None) -> LedgerEvidence:
         """Return the answers of this repository's ledger."""
+        from gml.registry.evidence import LedgerEvidence
+
         return LedgerEvidence(self.store, ledger or self.workspace.ledger.tip())
 
     def proposal_tip(self, name: str) -> str | None:
@@ -287,6 +290,9 @@ class Registry:
         Raises:
             PolicyError: it is refused.
         """
+        from gml.policy.decision import Judge
+        from gml.registry.states import overlay
+
         chain = self.chain
         if objects:
             chain = Chain(overlay(self.store, objects, self.store.location.object_format))
@@ -311,6 +317,7 @@ class Registry:
         import logging
 
         from gml.domain.errors import GmlError
+        from gml.ledger.upkeep import tidy
 
         # The change is made and durable; that packing failed is no reason to say otherwise.
         try:

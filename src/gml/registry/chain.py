@@ -6,9 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gml.domain.errors import GmlError
-from gml.policy.decision import MAX_CHANGES, MAX_SIDE
 from gml.policy.errors import RefusedError
-from gml.policy.view import CommitFacts, Step
+from gml.policy.view import MAX_CHANGES, MAX_SIDE, CommitFacts, Step
 from gml.registry.states import Directories, GitTree, compare
 
 if TYPE_CHECKING:

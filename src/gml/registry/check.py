@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from gml.domain.errors import ConflictError, GmlError, NotFoundError, PolicyError, UsageError
 from gml.policy import names
-from gml.policy.decision import MAX_CHANGES
 from gml.policy.errors import RefusedError
+from gml.policy.view import MAX_CHANGES
 from gml.registry.branch import Change, View
 from gml.registry.proposals import Proposal, merge_commit
 from gml.registry.review import Comparison, report

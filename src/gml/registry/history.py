@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from gml.domain.errors import GmlError, NotFoundError
 from gml.fs import write_atomic
 from gml.policy import names
-from gml.policy.decision import MAX_CHANGES
 from gml.policy.records import Stage, read_stage
 from gml.policy.rules import read_policy
+from gml.policy.view import MAX_CHANGES
 from gml.registry.branch import View
 from gml.registry.states import compare
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from gml import fs
 from gml.domain.errors import ConflictError, GmlError, NotFoundError
 from gml.policy import names
-from gml.policy.decision import MAX_CHANGES
 from gml.policy.errors import RefusedError
 from gml.policy.records import read_stage
+from gml.policy.view import MAX_CHANGES
 from gml.registry.branch import Change, View
 from gml.registry.states import compare
 

@@ -11,7 +11,6 @@ from gml.domain.errors import GmlError, NotFoundError, PolicyError
 from gml.fs import write_atomic
 from gml.policy import names
 from gml.policy.canonical import digest
-from gml.policy.decision import Judge
 from gml.policy.errors import RefusedError
 from gml.registry.trust import NO_POLICY, Trust, read_trust, write_trust
 
@@ -81,6 +80,10 @@ def _leads_to(registry: Registry, old: str, new: str) -> bool:
 
 
 def _replay(registry: Registry, known: Verified | None, tip: str) -> Verified:
+    if known is not None and known.tip == tip:
+        return Verified(tip, known.root, known.clock, known.steps)
+    from gml.policy.decision import Judge
+
     chain = registry.chain
     old = known.tip if known else None
     base = chain.tree(old) if old is not None else None

@@ -17,8 +17,8 @@ from gml.domain.errors import GmlError, RefMovedError
 from gml.git.objects import format_commit, object_id, parse_commit
 from gml.policy import names
 from gml.policy.canonical import digest
-from gml.policy.decision import MAX_CHANGES
 from gml.policy.records import NAMESPACE_VERSION, Model, read_model, read_stage, read_version
+from gml.policy.view import MAX_CHANGES
 from gml.registry.branch import Change, Registry
 from gml.registry.identity import signer_of
 from gml.registry.states import compare
