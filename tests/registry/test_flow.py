@@ -87,6 +87,7 @@ def approve(team, member, *names: str) -> None:
         member.gml("registry", "approve", "churn", 2, "--to", "Production", "--key", team.key(name), **who)
 
 
+@pytest.mark.heavy  # test_demo.py plays the same, with fewer looks at it
 def test_two_people_and_a_consumer(proposed):
     team, alice, branch = proposed()
     assert "1 of 2" not in alice.gml("registry", "pending").out

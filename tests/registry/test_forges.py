@@ -394,7 +394,7 @@ def script_of(repo, forge) -> str:
     return step["run"]
 
 
-@pytest.mark.parametrize("forge", ["github", "gitlab"])
+@pytest.mark.parametrize("forge", ["github", pytest.param("gitlab", marks=pytest.mark.heavy)])
 def test_the_job_runs(scene, repo, tmp_path, forge):
     """The script of the job as it was written, with a venv that has this gml in it instead of one from PyPI."""
     scene = scene(forge)

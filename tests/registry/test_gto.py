@@ -6,15 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_flow import protect
+from registry_lab import KEYS
+from team import write_key
 
 from gml.domain.errors import NotFoundError, PolicyError
 from gml.registry.audit import audit
 from gml.registry.branch import Registry
 from gml.registry.gto import import_gto, parse_name, read_events
 from gml.registry.history import stage_changes
+from gml.registry.protect import protect
 from gml.registry.verify import verify
-from support import GML
 
 EXPORT = Path(__file__).with_name("gto_tags.export")
 
@@ -119,22 +120,10 @@ def test_a_repository_without_tags(repo):
         import_gto(registry(repo))
 
 
-def test_a_policy_lets_no_foreign_promotion_in(tagged, make_team):
-    key = make_team().key("alice")
-    tagged.git("config", "gml.signingKey", str(key))
-
-    class Member:
-        @staticmethod
-        def gml(*args):
-            subprocess.run(
-                [str(GML), *map(str, args)],
-                cwd=tagged.path,
-                env=tagged.env(),
-                check=True,
-                capture_output=True,
-            )
-
-    protect(Member)
+def test_a_policy_lets_no_foreign_promotion_in(tagged, tmp_path):
+    tagged.git("config", "gml.signingKey", str(write_key(tmp_path, "alice")))
+    people = {name: [str(KEYS[name].public)] for name in ("alice", "bob")}
+    protect(registry(tagged), "prod", approvers=("alice", "bob"), people=people)
     with pytest.raises(PolicyError, match="nobody here saw who approved this"):
         import_gto(registry(tagged))
     assert registry(tagged).view().numbers("churn") == [1, 2]
