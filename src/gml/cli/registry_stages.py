@@ -10,6 +10,7 @@ from gml.cli.common import json_option
 from gml.cli.output import emit_json, table
 from gml.cli.registry_common import VERSION_OR_NONE, key_option, open_registry
 from gml.domain.errors import UsageError
+from gml.registry.links import pull_request_page
 
 if TYPE_CHECKING:
     from gml.registry.branch import Registry
@@ -28,7 +29,13 @@ def _tell(registry: Registry, outcome: Outcome, stage: str) -> None:
         return
     branch = f"{registry.proposals}{outcome.proposal}".removeprefix("refs/heads/")
     click.echo(f"proposed on the branch {branch}; it waits for approvals:")
-    click.echo(f"  git push origin {branch}")
+    remotes = registry.store.remotes()
+    name = "origin" if "origin" in remotes else next(iter(remotes), "origin")
+    click.echo(f"  git push {name} {branch}")
+    base = registry.branch.removeprefix("refs/heads/")
+    page = pull_request_page(remotes[name], branch, base) if name in remotes else None
+    if page is not None:
+        click.echo(f"  {page}")
 
 
 def _outcome_json(registry: Registry, outcome: Outcome, stage: str) -> dict[str, Any]:
