@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import InvalidValueError
 from gml.domain.names import TAG_RUN_NAME, check_artifact_path
-from gml.domain.run import RECORD_FORMAT, STATUSES
+from gml.domain.run import ACTIVE, DELETED, RECORD_FORMAT, STATUSES
 from gml.ledger import layout
 from gml.ledger.codec import encode
 from gml.ledger.history import HistoryBuilder
@@ -81,9 +81,11 @@ def prepare(
         StorageError: a file cannot be read or stored.
     """
     tags = {key: value for key, value in run.tags.items() if key != TAG_RUN_NAME}
-    user = run.user or tags.get("mlflow.user", "")
-    if tags.get("mlflow.user") == user:
-        del tags["mlflow.user"]
+    user = run.user
+    if run.stage in {ACTIVE, DELETED}:  # of a logged model it is a tag like any other
+        user = user or tags.get("mlflow.user", "")
+        if tags.get("mlflow.user") == user:
+            del tags["mlflow.user"]
     document: Document = {
         "format": RECORD_FORMAT,
         "run_id": run.run_id,
