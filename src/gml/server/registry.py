@@ -133,6 +133,7 @@ def _create_version(context: Context) -> Any:
         context.text("model_id"),
         context.text("description"),
         _pairs(fields.get("tags", ())),
+        context.text("run_link"),
     )
     found = registered.get_version(context.store, context.text("name"), str(number))
     return {"model_version": _version(context, found)}

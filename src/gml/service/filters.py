@@ -70,6 +70,7 @@ class Grammar:
         aliases: other names of attributes.
         nullable: entities that take `IS NULL`.
         exact_entities: an unknown entity is answered with these alone.
+        quoted: strange parts of a filter are shown in quotes.
     """
 
     attributes: frozenset[str]
@@ -80,6 +81,7 @@ class Grammar:
     aliases: tuple[tuple[str, str], ...] = ()
     nullable: frozenset[str] = frozenset({TAG, PARAM})
     exact_entities: tuple[str, ...] = ()
+    quoted: bool = True
 
 
 _RUN_ORDER: Final = frozenset(
@@ -102,6 +104,7 @@ EXPERIMENTS: Final = Grammar(
     entities=frozenset({"attribute", "tag", "tags"}),
     nullable=frozenset({TAG}),
     exact_entities=("attribute", "tag", "tags"),
+    quoted=False,
 )
 _MODEL_TIMES: Final = frozenset(
     {"creation_timestamp", "creation_time", "last_updated_timestamp", "last_updated_time"}
@@ -187,7 +190,7 @@ def parse_filter(text: str, grammar: Grammar) -> list[Clause]:
             strange.append(tokens[at])
         at += width or 1
     if strange:
-        quote = "" if grammar is EXPERIMENTS else "'"
+        quote = "'" if grammar.quoted else ""
         shown = ", ".join(f"{quote}{token.text}{quote}" for token in strange)
         raise ServiceError(f"Invalid clause(s) in filter string: {shown}")
     return [_clause(span, grammar) for span in spans]

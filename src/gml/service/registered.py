@@ -41,6 +41,7 @@ MODELS: Final = filters.Grammar(
     entities=frozenset({"attribute", "tag", "tags"}),
     aliases=(("timestamp", "last_updated_timestamp"),),
     nullable=frozenset(),
+    quoted=False,
 )
 VERSIONS: Final = filters.Grammar(
     attributes=frozenset({"name", "run_id", "source_path", "version_number"}),
@@ -49,6 +50,7 @@ VERSIONS: Final = filters.Grammar(
     listed=None,
     entities=frozenset({"attribute", "tag", "tags"}),
     nullable=frozenset(),
+    quoted=False,
 )
 MAX_MODELS: Final = 1_000
 MAX_VERSIONS: Final = 200_000
@@ -70,6 +72,7 @@ class ModelVersion(NamedTuple):
         owner: run or logged model that has its files; empty where they are elsewhere.
         path: folder in it.
         source: where another registry had it.
+        run_link: address of the run elsewhere.
         tags: labels.
         aliases: names that point at it.
     """
@@ -86,6 +89,7 @@ class ModelVersion(NamedTuple):
     owner: str
     path: str
     source: str
+    run_link: str
     tags: Mapping[str, str]
     aliases: tuple[str, ...]
 
@@ -203,7 +207,7 @@ class Shelf:
             self.stage(key, number), record.description if note.description is None else note.description,
             self._run_of(record) if is_logged else record.run or facts.get("run_id", ""),
             (record.run or "") if is_logged else facts.get("model_id", ""),
-            record.run or "", record.path, facts.get("source", ""), note.tags,
+            record.run or "", record.path, facts.get("source", ""), facts.get("run_link", ""), note.tags,
             tuple(sorted(alias for alias, at in model.aliases.items() if at == number)),
         )  # fmt: skip
 
@@ -234,9 +238,8 @@ class Shelf:
         """Return a model."""
         model = self.view.model(key)
         born, changed = self._times.models.get(key, (0, 0))
-        newest: dict[str, ModelVersion] = {}
-        for version in self.versions(key):
-            newest.setdefault(version.stage, version)
+        # In MLflow's order: stages as the oldest versions in them come, the newest version of each.
+        newest = {version.stage: version for version in reversed(self.versions(key))}
         return RegisteredModel(
             self._shown.get(key, key), born, changed, model.description,
             {k: v for k, v in model.tags.items() if k != DELETED_TAG}, model.aliases, tuple(newest.values()),

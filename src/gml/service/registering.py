@@ -69,6 +69,8 @@ def create(store: Store, name: str, description: str = "", tags: Mapping[str, st
     """
     if not name:
         raise ServiceError("Registered model name cannot be empty.")
+    if "/" in name or ":" in name:
+        raise ServiceError(f"Invalid model name '{name}'. Names cannot contain '/' or ':'.")
     if not names.is_model(name):
         raise ServiceError(
             f"Invalid model name: '{name}'. Names have letters, digits, '.', '_' and '-', at most 100 of them"
@@ -133,9 +135,24 @@ def set_alias(store: Store, name: str, alias: str, version: str | None) -> None:
     key = found.key(name)
     if version is None and alias not in found.view.model(key).aliases:
         return
+    if version is not None:
+        _check_alias(alias)
     number = None if version is None else found.number(name, version)
     with _changing(store) as registry:
         meta.set_alias(registry, key, alias, number)
+
+
+def _check_alias(alias: str) -> None:
+    """Refuse what no alias can be, in MLflow's words."""
+    if not re.fullmatch(r"[\w\-]*", alias):
+        raise ServiceError(
+            f"Invalid alias name: '{alias}'. Names may only contain alphanumerics, underscores (_), "
+            "and dashes (-)."
+        )
+    if alias.lower() == "latest":
+        raise ServiceError("'latest' alias name (case insensitive) is reserved.")
+    if re.fullmatch(r"[vV]\d+", alias):
+        raise ServiceError(f"Version alias name '{alias}' is reserved.")
 
 
 def delete(store: Store, name: str) -> None:
@@ -199,6 +216,7 @@ def create_version(
     model_id: str = "",
     description: str = "",
     tags: Mapping[str, str] | None = None,
+    run_link: str = "",
 ) -> int:
     """Register what a source means as the next version of a model, and return its number.
 
@@ -217,29 +235,29 @@ def create_version(
                 meta.set_tags(registry, key, dict(tags), number)
             return number
     with _changing(store) as registry:
-        made = _elsewhere(registry, key, source, run_id, description)
+        facts = {"from": "mlflow", "source": source[:4_000], "run_id": run_id, "run_link": run_link[:4_000]}
+        made = _elsewhere(registry, key, {k: v for k, v in facts.items() if v}, description)
         if tags:
             meta.set_tags(registry, key, dict(tags), made)
     return made
 
 
-def _elsewhere(registry: Registry, key: str, source: str, run_id: str, description: str) -> int:
+def _elsewhere(registry: Registry, key: str, facts: Mapping[str, str], description: str) -> int:
     """Register what lies in another store: its address is a fact that nobody verified."""
     made: list[int] = []
 
     def build(view: View) -> Change:
         signer = signer_of(registry, view)
         number = max(view.numbers(key), default=0) + 1
-        facts = {"from": "mlflow", "source": source[:4_000], "run_id": run_id}
         version = Version(
             model=key, version=number, run=None, experiment=None, path="", digest=manifest_digest({}),
             files=0, size=0, format_class="unknown", documents={}, created=_now(), creator=signer.name,
-            description=description, imported={k: v for k, v in facts.items() if v},
+            description=description, imported=facts,
         )  # fmt: skip
         made[:] = [number]
         data = signer.sign_version(version, NAMESPACE_VERSION).encode()
         return Change(
-            {names.version_path(key, number): data}, f"{key}: register v{number} of {source[:200]}\n"
+            {names.version_path(key, number): data}, f"{key}: register v{number} of {facts['source'][:200]}\n"
         )
 
     _, accepted = registry.commit(build)

@@ -163,7 +163,7 @@ def registered_model(found: RegisteredModel, latest: list[dict[str, Any]]) -> di
         "name": found.name,
         "creation_timestamp": found.created,
         "last_updated_timestamp": found.updated,
-        "description": found.description,
+        **({"description": found.description} if found.description else {}),
     }
     if latest:
         out["latest_versions"] = latest
@@ -188,11 +188,11 @@ def model_version(found: ModelVersion, source: str) -> dict[str, Any]:
         "last_updated_timestamp": found.updated,
         "user_id": found.user,
         "current_stage": found.stage,
-        "description": found.description,
+        **({"description": found.description} if found.description else {}),
         "source": source,
         "run_id": found.run_id,
         "status": "READY",
-        "run_link": "",
+        "run_link": found.run_link,
     }
     if found.model_id:
         out["model_id"] = found.model_id
