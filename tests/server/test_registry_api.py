@@ -67,6 +67,13 @@ def test_a_version_is_a_logged_model_with_its_run(churn):
     uri = churn.get("model-versions/get-download-uri", name="churn", version="1").json["artifact_uri"]
     assert uri == f"mlflow-artifacts:/0/models/{model_id}/artifacts"
     assert churn.get("model-versions/get", name="churn", version="1").json["model_version"] == made
+    file = churn.get("/model-versions/get-artifact", name="churn", version="1", path="MLmodel")
+    assert (file.status, file.body) == (200, b"flavors: {}\n")
+    for path, status in (("none", 404), ("../MLmodel", 400), ("%2e%2e/MLmodel", 400)):
+        assert (
+            churn.get("/model-versions/get-artifact", name="churn", version="1", path=path).status == status
+        )
+    assert churn.get("/model-versions/get-artifact", name="churn", version="9", path="MLmodel").status == 404
 
 
 def test_files_of_a_run_that_goes_on_are_registered_as_they_are(churn, repo):

@@ -17,7 +17,7 @@ from gml.server.routes import Right, Route
 from gml.server.streams import CHUNK, chunks, upload
 from gml.server.wire import shapes
 from gml.server.wire.requests import STRING, Message
-from gml.service import artifacts, models
+from gml.service import artifacts, models, registered
 from gml.service.errors import MISSING, ServiceError
 
 if TYPE_CHECKING:
@@ -211,6 +211,18 @@ async def _model_file(context: Context, request: Request) -> Response:
     return await send(context.store, model_id, path, request)
 
 
+async def _version_file(context: Context, request: Request) -> Response:
+    path = artifacts.check_path(context.query.get("path", ""))
+    name, version = context.query.get("name", ""), context.query.get("version", "")
+
+    def look_up() -> tuple[str, str]:
+        found = registered.get_version(context.store, name, version)
+        return found.owner, "/".join(part for part in (found.path, path) if part)
+
+    owner, inner = await anyio.to_thread.run_sync(look_up)
+    return await send(context.store, owner, inner, request)
+
+
 async def _upload_of_ui(context: Context, request: Request) -> Response:
     run_id = context.query.get("run_uuid") or ""
     path = context.query.get("path")
@@ -245,4 +257,7 @@ UI_ROUTES: Final = [
     Route("POST", "upload-artifact", LOG, raw=_upload_of_ui),
     Route("GET", "logged-models/{model_id}/artifacts/files", READ, raw=_model_file),
 ]
-ROOT_ROUTES: Final = [Route("GET", "/get-artifact", READ, raw=_get_artifact)]
+ROOT_ROUTES: Final = [
+    Route("GET", "/get-artifact", READ, raw=_get_artifact),
+    Route("GET", "/model-versions/get-artifact", READ, raw=_version_file),
+]
