@@ -20,11 +20,13 @@ import sys
 import tempfile
 import textwrap
 import time
+import urllib.request
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 CLIENTS = 16
+PARTS = ["serve", "swap", "log", "batch"]
 ONE_ROW = {"dataframe_split": {"columns": ["age", "calls"], "data": [[41.5, 3.0]]}}
 
 TRAIN = """
@@ -247,6 +249,57 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def swap(args: argparse.Namespace, folder: Path, home: Path) -> list[tuple[str, ...]]:
+    """Exchange the model while clients ask; count what was lost."""
+    env = environ(home, sys.executable)
+    for name in ("a", "b"):
+        python(sys.executable, TRAIN + SAVE["gml"], str(folder / name), cwd=folder, env=env)
+    link = folder / "current"
+    link.symlink_to(folder / "a")
+    command = [str(BIN / "gml"), "models", "serve", "-m", str(link), "--reload-on-promotion", "--poll", "0.1"]
+    server = Server(command, folder, env)
+    text = request(json.dumps(ONE_ROW).encode())
+    answered, lost = 0, 0
+    done = asyncio.Event()
+
+    async def client() -> None:
+        nonlocal answered, lost
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        while answered + lost < args.requests:
+            try:
+                writer.write(text)
+                status, _ = await answer(reader)
+            except (OSError, asyncio.IncompleteReadError):
+                status = 0
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            answered, lost = answered + (status == 200), lost + (status != 200)
+        writer.close()
+
+    async def exchange() -> None:
+        turn = 0
+        while not done.is_set():
+            turn += 1
+            new = folder / "new"
+            new.symlink_to(folder / "ab"[turn % 2])
+            new.replace(link)
+            await asyncio.sleep(0.5)
+
+    async def both() -> None:
+        changing = asyncio.create_task(exchange())
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        done.set()
+        await changing
+
+    try:
+        asyncio.run(both())
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as page:
+            swaps = int(re.search(r"gml_model_swaps_total (\d+)", page.read().decode()).group(1))
+    finally:
+        server.stop()
+    what = f"{answered + lost:,} requests while the model was exchanged {swaps} times"
+    return [(what, f"{lost} lost", "–", "–", "0 lost")]
+
+
 def log(args: argparse.Namespace, folder: Path, home: Path) -> list[tuple[str, ...]]:
     times: dict[str, float] = {}
     sides = {"gml": sys.executable, **({"MLflow": args.peer_python} if args.peer_python else {})}
@@ -326,11 +379,10 @@ def write(rows: list[tuple[str, ...]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--only", nargs="+", choices=["serve", "log", "batch"], default=["serve", "log", "batch"]
-    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--peer-python", help="Python of an environment with MLflow and scikit-learn")
     parser.add_argument("--seconds", type=float, default=10.0, help="of load for each figure")
+    parser.add_argument("--requests", type=int, default=10_000, help="while the model is exchanged")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
@@ -341,7 +393,7 @@ def main() -> None:
         home = folder / "home"
         home.mkdir()
         for part in args.only:
-            for line in {"serve": serve, "log": log, "batch": batch}[part](args, folder, home):
+            for line in {"serve": serve, "swap": swap, "log": log, "batch": batch}[part](args, folder, home):
                 rows.append(line)
                 print(" | ".join(line), flush=True)
     if args.write:

@@ -105,7 +105,7 @@ def load_object(data: bytes, fmt: str, origin: str) -> Any:
     if fmt == "skops" and found == "skops":
         io = skops_types.skops_io()
         try:
-            model = io.loads(data, trusted=io.get_untrusted_types(data=data))
+            model = io.loads(data, trusted=skops_types.types_of(data))
         except Exception as error:
             said = " ".join(str(error).split())[:300]
             raise CorruptError(f"{origin} cannot be read: {type(error).__name__}: {said}") from error
@@ -145,7 +145,7 @@ def dump_skops(model: Any, vouched: tuple[str, ...]) -> bytes:
 
 def types_for_mlflow(data: bytes, vouched: Any) -> list[str] | None:
     """Return the types beyond skops's own list, which MLflow reads from the model itself."""
-    found = [*skops_types.skops_io().get_untrusted_types(data=data)]
+    found = skops_types.types_of(data)
     return sorted({*found, *(vouched or ())}) or None
 
 
