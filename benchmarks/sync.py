@@ -73,7 +73,7 @@ def copy(source: Path, target: Path) -> Path:
 def share(top: Path, source: Path, *names: str) -> list[Path]:
     """Return clones that have all runs, and have seen their common remote."""
     bare = top / "bare.git"
-    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
     git(bare, "config", "uploadpack.allowFilter", "true")
     git(bare, "config", "gc.auto", "0")
     git(source, "push", "-q", str(bare), f"{LEDGER}:{LEDGER}")
@@ -262,7 +262,7 @@ def fleet(top: Path, _: Path, options: argparse.Namespace) -> list[tuple[str, st
         place = top / mode
         place.mkdir()
         bare = place / "bare.git"
-        subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
         template = place / "template"
         subprocess.run(["git", "init", "-q", str(template)], check=True)
         git(template, "commit", "-q", "--allow-empty", "-m", "start")
@@ -309,12 +309,13 @@ def container(top: Path, _: Path, __: argparse.Namespace) -> list[tuple[str, str
         return [("machine without git", "skipped: no lighttpd here", "")]
     root = top / "served"
     bare = root / "team.git"
-    subprocess.run(["git", "init", "-q", "--bare", str(bare)], check=True)
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
     for key in ("http.receivepack", "uploadpack.allowFilter"):
         git(bare, "config", key, "true")
     venv = top / "venv"
     installed: list[float] = []
     pushed: list[float] = []
+    (top / "lighttpd").mkdir()
     with servers.http_server(top / "lighttpd", root) as server:
         with timed(installed):
             subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
