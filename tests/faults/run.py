@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,6 +149,17 @@ def write(text: str) -> None:
     DOCS.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
+def _tell(fault: Fault, future: Future[tuple[Row, float]]) -> None:
+    """Say at once how a fault ended."""
+    row, seconds = future.result()
+    verdict = f"skipped: {row.skipped}" if row.skipped else "good" if row.good else "BAD"
+    lines = [
+        f"{fault.name}: {row.trials} trials in {seconds:.0f} s, {verdict}",
+        *(f"    {d}" for d in row.details[:12]),
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
 def main() -> int:
     """Parse the command line, try the faults in two processes' worth of threads, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -172,19 +184,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gml-home-") as home:
         isolate(home)
         with ThreadPoolExecutor(options.jobs) as pool:
-            pending = [(fault, pool.submit(run, fault, options.scale)) for fault in chosen]
-            rows = []
-            for fault, future in pending:
-                row, seconds = future.result()
-                rows.append((row, seconds))
-                verdict = f"skipped: {row.skipped}" if row.skipped else "good" if row.good else "BAD"
-                print(
-                    f"{fault.name}: {row.trials} trials in {seconds:.0f} s, {verdict}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                for detail in row.details[:12]:
-                    print(f"    {detail}", file=sys.stderr)
+            pending = [pool.submit(run, fault, options.scale) for fault in chosen]
+            for fault, future in zip(chosen, pending, strict=True):
+                future.add_done_callback(partial(_tell, fault))
+            rows = [future.result() for future in pending]
     text = table(rows, options.scale)
     print(text)
     if options.write:
