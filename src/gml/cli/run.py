@@ -11,11 +11,15 @@ from gml.cli.common import open_workspace
 from gml.cli.log import pairs
 from gml.cli.output import duration
 from gml.cli.rerun import confirm
+from gml.domain.errors import UsageError
 from gml.domain.ids import short_id
 
 if TYPE_CHECKING:
-    from gml.projects.mlproject.run import ReadyProject
+    from collections.abc import Callable
+
+    from gml.projects.mlproject.run import ProjectRun, ReadyProject
     from gml.tracking.launch.command import Outcome
+    from gml.workspace import Workspace
 
 
 @click.command("run")
@@ -46,6 +50,11 @@ if TYPE_CHECKING:
 @click.option("--graph", is_flag=True, help="Only show the steps and what would happen to each.")
 @click.option("--dry-run", is_flag=True, help="Only print the command.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the run's line at the end.")
+@click.option("--backend", default="local", show_default=True, metavar="NAME",
+              help="Where it runs: local, slurm, or one that a package adds.")  # fmt: skip
+@click.option("--backend-config", metavar="FILE|JSON", help="Options of the backend, such as sbatch's.")
+@click.option("--wait", is_flag=True, help="Wait until the backend has run it.")
+@click.option("--submitted-to", hidden=True, help="The backend that runs this.")
 @click.option("--run-id", hidden=True, help="Id of the run, chosen by whoever submitted it.")
 def run_command(
     uri: str,
@@ -65,6 +74,10 @@ def run_command(
     force: bool,
     graph: bool,
     dry_run: bool,
+    backend: str,
+    backend_config: str | None,
+    wait: bool,
+    submitted_to: str | None,
     quiet: bool,
     run_id: str | None,
 ) -> int:
@@ -80,6 +93,7 @@ def run_command(
       gml run https://host/team/project.git#subdir -v v1.2 -e train -P lr=0.01 --trust
       gml run . -e train.py -P epochs=3 --env-manager local
       gml run . -e evaluate --graph
+      gml run . --backend slurm --backend-config '{"partition": "gpu", "gres": "gpu:1"}' --wait
     """
     from gml.projects.mlproject.run import ProjectRun, run_located, shown
     from gml.projects.pipeline.run import open_pipeline
@@ -97,6 +111,7 @@ def run_command(
         isolated=isolated,
         keep=keep.absolute() if keep is not None else None,
         offline=offline,
+        backend=submitted_to or backend,
     )
 
     def consent(what: str, where: str) -> None:
@@ -124,6 +139,10 @@ def run_command(
 
         click.echo(shown(dry_command(workspace, wish, consent)))
         return 0
+    if backend != "local":
+        return _submit(workspace, wish, consent, backend_config, wait=wait, quiet=quiet)
+    if backend_config is not None or wait:
+        raise UsageError("--backend-config and --wait go with --backend", hint="--backend slurm")
     with open_pipeline(workspace, wish, consent, told, ended, force=force) as pipeline:
         if graph:
             click.echo("\n".join(pipeline.graph()))
@@ -133,6 +152,25 @@ def run_command(
         outcome = run_located(pipeline.place, wish, before)
     ended(outcome)
     return outcome.exit_code
+
+
+def _submit(
+    workspace: Workspace,
+    wish: ProjectRun,
+    consent: Callable[[str, str], None],
+    config: str | None,
+    *,
+    wait: bool,
+    quiet: bool,
+) -> int:
+    from gml.projects.backends import submit as backends
+
+    options = backends.read_options(config) if config is not None else {}
+    done = backends.submit(workspace, wish, options, consent)
+    if not quiet:
+        what = f"run {short_id(done.run_id)} is job {done.job} of {wish.backend}"
+        click.echo(f"gml: {what}; it prints to {done.output}", err=True)
+    return backends.wait(workspace, done, wish.backend) if wait else 0
 
 
 def _options(texts: tuple[str, ...]) -> dict[str, str]:
