@@ -49,14 +49,14 @@ class BackendConformance:
         place.mkdir()
         script = (
             "import json, os, sys\n"
-            "json.dump([sys.argv[1:], os.getcwd(), os.environ['GML_TEST']], open('told', 'w'))"
+            "json.dump([sys.argv[1:], os.getcwd(), os.environ['TOLD_BY_TEST']], open('told', 'w'))"
         )
         task = Task(
             "test",
             [sys.executable, "-c", script, *WORDS],
             place,
             tmp_path / "out.txt",
-            {"GML_TEST": "a b $c"},
+            {"TOLD_BY_TEST": "a b $c"},
         )
         job = backend.submit(task)
         until(lambda: backend.state(job) == ENDED)
