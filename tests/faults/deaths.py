@@ -107,7 +107,11 @@ def collectors(top: Path, seconds: float) -> Row:
                 git(repo, *(("gc", "-q") if number % 3 == 1 else ("repack", "-adlq")), check=False)
             row.trials += 1
         for each in (one, two):
-            known.note(each.kill_child())
+            said = each.kill_child()
+            known.note(said)
+            for line in said:
+                if line[0] == "error":
+                    row.add(f"a writer: {line[1:]}", "blocked")
     check(repo, row, known, "gc beside writers")
     return row
 

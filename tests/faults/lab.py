@@ -222,7 +222,9 @@ class Worker:
 
     def kill_child(self) -> list[list]:
         """Kill -9 the child and return what it had said."""
-        os.kill(self.child, signal.SIGKILL)
+        # One that ended by itself has said why.
+        with suppress(ProcessLookupError):
+            os.kill(self.child, signal.SIGKILL)
         said = []
         while True:
             line = self.read()
