@@ -104,7 +104,13 @@ def register(number: int) -> None:
     from gml.workspace import Workspace
 
     workspace = Workspace.open()
-    run = next(run for run in Reader(workspace).runs() if "out/file.txt" in run.artifacts)
+    # Another writer's run may still be on its way into the ledger.
+    kept_runs = workspace.ledger.view()
+    run = next(
+        run
+        for run in Reader(workspace).runs()
+        if "out/file.txt" in run.artifacts and kept_runs.entry(run.run_id) is not None
+    )
     made = make(Registry(workspace), "churn", run.run_id, "out/file.txt", f"number {number}")
     kept("v", "churn", made.version.version, run.run_id)
 
