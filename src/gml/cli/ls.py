@@ -140,7 +140,8 @@ def _print_table(runs: Sequence[Run], names: dict[str, str], wanted: list[Column
     if terminal and any(run.source.get("dirty") for run in runs):
         click.echo("  * with uncommitted changes (kept with the run)", err=True)
     if left:
-        click.echo(f"  {left} more columns have no room; --columns picks, --csv has all", err=True)
+        many = "column" if left == 1 else "columns"
+        click.echo(f"  no room for {left} {many}; --columns picks, --csv has all", err=True)
 
 
 def _print_csv(runs: Sequence[Run], names: dict[str, str], wanted: list[Column] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import sys
 from collections import deque
 from contextlib import suppress
@@ -127,7 +127,9 @@ class Relay:
             try:
                 view = view[os.write(self.target, view) :]
             except BlockingIOError:
-                select.select([], [self.target], [], 1.0)
+                with selectors.DefaultSelector() as room:
+                    room.register(self.target, selectors.EVENT_WRITE)
+                    room.select(1.0)
             except OSError:
                 # Whoever read our output has left; the training goes on and the log is kept.
                 self.target = None
@@ -182,5 +184,8 @@ def drain(relays: list[Relay]) -> None:
     """Pass on what is left after the child has gone, without waiting for grandchildren that stay."""
     for relay in relays:
         os.set_blocking(relay.source, False)
-        while select.select([relay.source], [], [], 0)[0] and relay.pump():
-            pass
+        # Not `select`, which ends at descriptor 1,024.
+        with selectors.DefaultSelector() as ready:
+            ready.register(relay.source, selectors.EVENT_READ)
+            while ready.select(0) and relay.pump():
+                pass

@@ -9,7 +9,7 @@ import pytest
 from registry_lab import BRANCH, NOW, Lab
 from team import write_key
 from test_attacks import MemoryStore
-from test_watch import Followed
+from test_registry_watch import Followed
 
 from gml.domain.errors import ConflictError, NotFoundError, PolicyError
 from gml.git.discover import open_store

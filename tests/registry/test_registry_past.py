@@ -6,7 +6,7 @@ import os
 
 import pytest
 from registry_lab import BRANCH
-from test_watch import Followed, git
+from test_registry_watch import Followed, git
 
 from gml.domain.errors import NotFoundError
 from gml.policy import names
