@@ -99,14 +99,15 @@ def test_a_lock_where_flock_is_not_to_be_had(tmp_path, monkeypatch):
         try:
             # Another open file of this process, as another thread has it, and another process.
             assert not fs.try_lock(one)
-            if os.fork() == 0:
+            child = os.fork()
+            if child == 0:
                 code = 1
                 try:
                     two = os.open(path, os.O_RDWR)
                     code = 0 if not fs.try_lock(two) else 2
                 finally:
                     os._exit(code)
-            assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         finally:
             os.close(one)
     again = os.open(path, os.O_RDWR)
