@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 from gml.cas.port import CHUNK
@@ -43,6 +44,11 @@ class Joined:
 def file_of(pieces: Iterator[bytes]) -> BinaryIO:
     """Return pieces as a file."""
     return io.BufferedReader(_Pieces(pieces), CHUNK)
+
+
+def continued(head: bytes, rest: BinaryIO) -> BinaryIO:
+    """Return what was read of a stream already, and then the rest of it, as one file."""
+    return file_of(chain((head,), iter(lambda: rest.read(CHUNK), b"")))
 
 
 class _Pieces(io.RawIOBase):

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from gml.cas.streams import continued
 from gml.domain.errors import InvalidValueError
 from gml.domain.names import TAG_RUN_NAME, check_artifact_path
 from gml.domain.run import ACTIVE, DELETED, RECORD_FORMAT, STATUSES
@@ -174,7 +175,7 @@ def _add_files(workspace: Workspace, source: Source, run: ForeignRun, made: Prep
                         workspace.blobs.put_bytes(head)
                         at = "cas"
                 else:
-                    blob = workspace.blobs.put_stream(Joined(head, stream))  # type: ignore[arg-type]
+                    blob = workspace.blobs.put_stream(continued(head, stream))
                     size, digest, at = blob.size, blob.digest, "cas"
         except OSError as error:
             source.losses.add(
@@ -191,20 +192,3 @@ def _add_files(workspace: Workspace, source: Source, run: ForeignRun, made: Prep
         made.document["artifact_manifest"] = digest
     elif found:
         made.document["artifacts"] = found
-
-
-class Joined:
-    """What was read already, then the rest of a stream."""
-
-    def __init__(self, head: bytes, rest: Any) -> None:
-        self._head = head
-        self._rest = rest
-
-    def read(self, count: int = -1) -> bytes:
-        """Return the next bytes, none at the end."""
-        if self._head:
-            head = self._head if count < 0 else self._head[:count]
-            self._head = self._head[len(head) :]
-            return head
-        data: bytes = self._rest.read(count)
-        return data

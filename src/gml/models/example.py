@@ -44,8 +44,8 @@ def write_example(example: Any, folder: Path) -> dict[str, Any]:
         request = {**request, **(params if LLM_KEYS & set(request) else {"params": params})}
         info[_PARAMS] = "true"
     try:
-        (folder / EXAMPLE).write_text(json.dumps(content, default=_plain), encoding="utf-8")
-        (folder / SERVING).write_text(json.dumps(request, default=_plain, indent=2), encoding="utf-8")
+        (folder / EXAMPLE).write_text(json.dumps(content, default=plain_json), encoding="utf-8")
+        (folder / SERVING).write_text(json.dumps(request, default=plain_json, indent=2), encoding="utf-8")
     except TypeError as error:
         raise InvalidValueError(f"the input example cannot be written as JSON: {error}") from error
     return {"artifact_path": EXAMPLE, "serving_input_path": SERVING, **info}
@@ -104,7 +104,12 @@ def _without_nan(array: Any) -> Any:
     return array.tolist()
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
+    """Return what JSON has no word for in the way that examples and answers write it.
+
+    Raises:
+        TypeError: there is no way.
+    """
     import numpy as np
 
     if isinstance(value, np.ndarray):

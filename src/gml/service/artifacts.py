@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 from urllib.parse import unquote
 
+from gml.cas.streams import continued
 from gml.domain.errors import InvalidValueError
 from gml.domain.names import check_artifact_path
 from gml.service.errors import MISSING, ServiceError
@@ -136,7 +137,7 @@ def put(store: Store, run_id: str, path: str, stream: BinaryIO) -> int:
             log_bytes(recorder, head, path)
         return len(head)
     try:
-        blob = store.workspace.blobs.put_stream(_Joined(head, stream))  # type: ignore[arg-type]
+        blob = store.workspace.blobs.put_stream(continued(head, stream))
     except GmlError as error:
         raise translate(error) from error
     with store.live.writing(run_id) as recorder:
@@ -171,22 +172,6 @@ def _read(stream: BinaryIO, count: int) -> bytes:
         parts.append(chunk)
         count -= len(chunk)
     return b"".join(parts)
-
-
-class _Joined:
-    """What was read already, then the rest of a stream."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head = head
-        self._rest = rest
-
-    def read(self, count: int = -1) -> bytes:
-        """Return the next bytes, none at the end."""
-        if self._head:
-            head = self._head if count < 0 else self._head[:count]
-            self._head = self._head[len(head) :]
-            return head
-        return self._rest.read(count)
 
 
 def locate(store: Store, path: str) -> tuple[str, str]:

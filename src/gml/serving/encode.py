@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
+from gml.models.example import plain_json
 from gml.serving.errors import ProtocolError
 
 
@@ -47,19 +47,7 @@ def predictions(raw: Any, *, wrapped: bool = True) -> bytes:
 def _plain(value: Any) -> Any:
     import numpy as np
 
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.datetime64):
-        return str(np.datetime_as_string(value))
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (bytes, bytearray)):
-        return base64.encodebytes(value).decode("ascii")
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "model_dump"):
-        return value.model_dump()
-    raise TypeError(f"{type(value).__name__} is not JSON")
+    return str(np.datetime_as_string(value)) if isinstance(value, np.datetime64) else plain_json(value)
 
 
 def row_count(raw: Any) -> int:
