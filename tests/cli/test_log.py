@@ -198,6 +198,27 @@ def test_a_signal_reaches_the_command_and_the_run_is_killed(gml, start, repo, nu
     assert gml("show", "--json").json["status"] == "KILLED"
 
 
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGTERM"])
+def test_a_signal_that_comes_before_the_command_waits_for_it(gml, start, repo, name):
+    script = (
+        "import signal, sys\nsignal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})\nsignal.pause()"
+    )
+    # A child inherits what is blocked: a warning reaches the script when it can take it.
+    tracker = (
+        "import os, signal, sys\nfrom gml.tracking.launch import command\nspawn = command._spawn\n"
+        "def early(*args):\n"
+        f"    os.kill(os.getpid(), signal.{name})\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+        "    return spawn(*args)\n"
+        "command._spawn = early\nfrom gml.cli.main import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", tracker, "log", "--", sys.executable, "-c", script],
+                          cwd=repo.path, env=repo.env(), capture_output=True, timeout=60, check=False)  # fmt: skip
+    assert done.returncode == (7 if name == "SIGUSR1" else 143), done.stderr
+    assert gml("show", "--json").json["status"] == ("FAILED" if name == "SIGUSR1" else "KILLED")
+
+
 def test_a_killed_tracker_loses_neither_metrics_nor_output(gml, start):
     script = "import gml\ngml.log_metric('a', 1.5)\nprint('ready', flush=True)\nimport signal\nsignal.pause()"
     child = start("log", "-p", "x=1", "--", "python", "-c", script)

@@ -43,7 +43,8 @@ POLL_SECONDS: Final = 1.0
 LOGS: Final = "logs"
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
-_FORWARDED: Final = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
+_WARNINGS: Final = ("SIGUSR1", "SIGUSR2", "SIGCONT")
+_FORWARDED: Final = ("SIGTERM", "SIGHUP", *_WARNINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +145,24 @@ def run_command(workspace: Workspace, launch: Launch) -> Outcome:
     patterns = [MetricPattern(text) for text in launch.captures]
     if launch.system > 0:
         check_installed()
-    recorder = _start(workspace, launch)
-    started = time.monotonic()
     with ExitStack() as cleanup:
+        signals = _Signals()
+        # From here on: a scheduler may warn at any time. Whoever wants to stop a start still can.
+        cleanup.enter_context(_handling(dict.fromkeys(_WARNINGS, signals.forward)))
+        recorder = _start(workspace, launch)
+        started = time.monotonic()
         watched = WatchedFiles(
             recorder, launch.cwd, launch.metrics_files, launch.params_files, automatic=launch.automatic_files
         )
         relays = _relays(recorder, launch, patterns)
-        signals = cleanup.enter_context(_signals(relays))
+        cleanup.enter_context(_handling(signals.handlers(relays)))
         try:
             child = _spawn(executable, launch, recorder, workspace, relays)
         except OSError as error:
             recorder.append(["set", "process", {"error": str(error)}])
             recorder.end(FAILED)
             raise CommandNotExecutableError(f"cannot run {launch.command[0]}: {error.strerror}") from error
-        signals.child = child
+        signals.begin(child)
         with _system_monitor(recorder, child.pid, launch.system):
             _wait(child, relays, watched)
     status, code = _judge(child.returncode, interrupted=signals.interrupted)
@@ -303,46 +307,65 @@ def _child_alarm(child: subprocess.Popen[bytes]) -> Iterator[int]:
 
 
 class _Signals:
-    """What arrived while the command ran."""
+    """Signals for the child; those that come before there is one wait for it."""
 
     def __init__(self) -> None:
         self.child: subprocess.Popen[bytes] | None = None
         self.interrupted = False
+        self._shared = _shares_terminal()
+        self._waiting: list[int] = []
+
+    def begin(self, child: subprocess.Popen[bytes]) -> None:
+        """Give the child what came before it."""
+        self.child = child
+        while self._waiting:
+            self._pass_on(self._waiting.pop(0))
+
+    def forward(self, number: int, frame: object) -> None:
+        """Pass a signal on."""
+        del frame
+        if number in {signal.SIGTERM, getattr(signal, "SIGHUP", None)}:
+            self.interrupted = True
+        self._pass_on(number)
+
+    def interrupt(self, number: int, frame: object) -> None:
+        """Pass Ctrl-C on, unless the child, in our process group, has had it as well."""
+        del frame
+        self.interrupted = True
+        if self.child is None or not self._shared:
+            self._pass_on(number)
+
+    def handlers(self, relays: list[Relay]) -> Mapping[str, Callable[[int, object], None]]:
+        """Return what to do with each signal."""
+
+        def resize(number: int, frame: object) -> None:
+            del frame
+            for relay in relays:
+                if relay.target is not None and os.isatty(relay.target):
+                    copy_window_size(relay.target, relay.source)
+            if self.child is not None:
+                self._pass_on(number)
+
+        forwarded = dict.fromkeys(_FORWARDED, self.forward)
+        return forwarded | {"SIGINT": self.interrupt, "SIGQUIT": self.interrupt, "SIGWINCH": resize}
+
+    def _pass_on(self, number: int) -> None:
+        if self.child is None:
+            self._waiting.append(number)
+        elif self.child.returncode is None:
+            self.child.send_signal(number)
 
 
 @contextmanager
-def _signals(relays: list[Relay]) -> Iterator[_Signals]:
-    """Forward signals to the child. Ctrl-C reaches it by itself: it is in our process group."""
-    state = _Signals()
-    shared = _shares_terminal()
-
-    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001
-        state.interrupted = True
-        if state.child is not None and not shared:
-            state.child.send_signal(number)
-
-    def forward(number: int, frame: object) -> None:  # noqa: ARG001
-        if number in {signal.SIGTERM, getattr(signal, "SIGHUP", None)}:
-            state.interrupted = True
-        if state.child is not None and state.child.returncode is None:
-            state.child.send_signal(number)
-
-    def resize(number: int, frame: object) -> None:  # noqa: ARG001
-        for relay in relays:
-            if relay.target is not None and os.isatty(relay.target):
-                copy_window_size(relay.target, relay.source)
-        if state.child is not None and state.child.returncode is None:
-            state.child.send_signal(number)
-
-    handlers: dict[str, Callable[[int, object], None]] = dict.fromkeys(_FORWARDED, forward)
-    handlers |= {"SIGINT": interrupt, "SIGQUIT": interrupt, "SIGWINCH": resize}
+def _handling(handlers: Mapping[str, Callable[[int, object], None]]) -> Iterator[None]:
+    """Handle signals, those that our starter wants ignored excepted."""
     before = {}
     for name, handler in handlers.items():
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, handler)
     try:
-        yield state
+        yield
     finally:
         for number, old in before.items():
             signal.signal(number, old if old is not None else signal.SIG_DFL)
