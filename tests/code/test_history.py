@@ -179,7 +179,7 @@ def test_blame_of_the_latest_run(lab):
     lab.record("r3", params={"lr": "0.2"}, auc=0.9)
     lab.record("x", params={"lr": "7"}, experiment="other")
     lab.record("r4", params={"lr": "0.2"}, auc=0.7)
-    found = lab.gml("blame", "params.lr", "-x", "churn", "--json").json
+    found = lab.gml("blame", "params.lr", "-x", "churn", "--latest", "--json").json
     assert found["subject"]["name"] == "r4"
     assert found["introduced"]["name"] == "r2"
     assert found["introduced"]["subject"] == "tune"
@@ -189,10 +189,31 @@ def test_blame_of_the_latest_run(lab):
         lab.gml("blame", "metrics.auc", "-x", "churn", "--metric", "auc", "--json").json["subject"]["name"]
         == "r3"
     )
-    assert lab.gml("blame", "params.lr", "--json").json["subject"]["name"] == "r4"
-    out = lab.gml("blame", "params.lr").out.splitlines()
+    assert lab.gml("blame", "params.lr", "--latest", "--json").json["subject"]["name"] == "r4"
+    out = lab.gml("blame", "params.lr", "--latest").out.splitlines()
     assert out[0].split("\t") == ["", "run", "name", "params.lr", "commit", "by", "started", "subject"]
     assert [line.split("\t")[0] for line in out[1:]] == ["latest", "since", "before"]
+
+
+def test_blame_is_about_the_best_run(lab):
+    lab.record("r1", params={"lr": "0.1"}, loss=0.5)
+    lab.record("r2", params={"lr": "0.2"}, loss=0.1)
+    lab.record("r3", params={"lr": "0.3"}, loss=0.7)
+    done = lab.gml("blame", "params.lr", "-x", "churn")
+    assert done.out.splitlines()[1].split("\t")[2:4] == ["r2", "0.2"]
+    assert "lower metrics.loss is taken as better" in done.err
+    lab.record("r4", params={"lr": "0.4"}, loss=0.6, auc=0.9)
+    done = lab.gml("blame", "params.lr", "-x", "churn")
+    assert done.out.splitlines()[1].split("\t")[::2][:2] == ["latest", "r4"]
+    assert "--metric METRIC asks about the best" in done.err
+    experiment = next(e for e in lab.reader().experiments() if e.name == "churn")
+    lab.repo.python(
+        "import gml, sys\ngml.set_experiment('churn')\n"
+        "gml.set_experiment_tag('mlflow.experiment.primaryMetric.name', 'loss')"
+    )
+    assert experiment.tags == {}
+    assert lab.gml("blame", "params.lr", "-x", "churn", "--json").json["subject"]["name"] == "r2"
+    assert "exclude each other" in lab.gml("blame", "params.lr", "--latest", "--metric", "loss", code=2).err
 
 
 def test_blame_of_tags_missing_values_and_code(lab):

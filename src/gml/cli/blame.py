@@ -9,6 +9,7 @@ import click
 from gml.cli.code_options import direction_options, guess_note, tell
 from gml.cli.common import json_option, open_reader, report_damage
 from gml.cli.output import ago, emit_json, is_terminal, number, table, timestamp
+from gml.domain.errors import UsageError
 from gml.domain.ids import short_id
 from gml.tracking.missing import experiment_ids
 
@@ -20,27 +21,45 @@ if TYPE_CHECKING:
 @click.command("blame")
 @click.argument("field")
 @click.option("-x", "--experiment", metavar="NAME", help="The experiment; the latest run's by default.")
-@click.option("--metric", metavar="METRIC", help="Ask about the best run by METRIC, not about the latest.")
+@click.option(
+    "--metric", metavar="METRIC", help="What makes a run the best; the experiment's only metric by default."
+)
+@click.option("--latest", is_flag=True, help="Ask about the latest run, not about the best.")
 @direction_options
 @json_option
 def blame_command(
-    field: str, experiment: str | None, metric: str | None, higher: bool | None, as_json: bool
+    field: str,
+    experiment: str | None,
+    metric: str | None,
+    latest: bool,
+    higher: bool | None,
+    as_json: bool,
 ) -> None:
-    """Show since which run and commit the best (or latest) run has its value of FIELD.
+    """Show since which run and commit the best run has its value of FIELD.
 
-    Walks the runs of the experiment from that run to older ones, until one has another value.
+    Walks the runs of the experiment from that run to older ones, until one has another value. Where there
+    are several metrics, and neither --metric nor the experiment's tag mlflow.experiment.primaryMetric.name
+    says which one counts, it is about the latest run.
 
     \b
     Example:
       gml blame params.lr -x churn
       gml blame params.lr -x churn --metric auc
+      gml blame params.lr --latest
     """
     from gml.tracking.code import blame as code_blame
     from gml.tracking.code.values import metric_of
 
-    wanted = metric_of(metric, higher) if metric else None
+    if metric and latest:
+        raise UsageError("--metric and --latest exclude each other")
     reader = open_reader()
-    found = code_blame.blame(reader, field, _experiment(reader, experiment), wanted)
+    asked = _experiment(reader, experiment)
+    if not metric and not latest:
+        metric = code_blame.usual_metric(reader, asked)
+        if metric is None:
+            tell(["about the latest run; --metric METRIC asks about the best"])
+    wanted = metric_of(metric, higher) if metric else None
+    found = code_blame.blame(reader, field, asked, wanted)
     if as_json:
         emit_json(code_blame.as_json(found))
     else:

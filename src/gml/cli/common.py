@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +14,10 @@ from gml.domain.errors import GmlError
 if TYPE_CHECKING:
     from gml.tracking.reader import Reader
     from gml.workspace import Workspace
+
+SHOWN_FROM: Final = 5_000
+"""Runs from which on it takes long enough to look at."""
+BAR: Final = 24
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with documented fields.")
 
@@ -38,13 +42,27 @@ def open_reader(workspace: Workspace | None = None) -> Reader:
 
     space = workspace or open_workspace()
     recover(space)
-    return Reader(space, progress=_index_progress)
+    return with_bar(Reader(space))
 
 
-def _index_progress(count: int) -> None:
-    """Show that the index is being built, which takes seconds in a large repository."""
-    if count >= 10_000 and sys.stderr.isatty():
-        click.echo(f"\rgml: indexing, {count} runs", err=True, nl=False)
+def with_bar(reader: Reader) -> Reader:
+    """Let a reader show, on a terminal, how far its index is; that takes seconds in a large repository."""
+    total = 0
+
+    def show(count: int) -> None:
+        nonlocal total
+        if count < SHOWN_FROM or not sys.stderr.isatty():
+            return
+        total = total or sum(1 for _ in reader.view.entries())
+        full = BAR * count // max(total, count)
+        if count < total:
+            line = f"gml: indexing [{'#' * full}{'-' * (BAR - full)}] {count:,} of {total:,} runs"
+        else:
+            line = "\x1b[K"  # it goes when it is done
+        click.echo(f"\r{line}", err=True, nl=False)
+
+    reader.progress = show
+    return reader
 
 
 def recover(workspace: Workspace) -> list[str]:

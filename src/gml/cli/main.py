@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "diff": ("diff", "Compare two runs."),
     "history": ("history", "Show a metric along the history of the code."),
     "bisect": ("bisect", "Find the commit that broke a metric."),
-    "blame": ("blame", "Show since when the latest, or the best, run has a value."),
+    "blame": ("blame", "Show since when the best run has a value."),
     "tag": ("edit", "Set or remove tags of runs."),
     "note": ("edit", "Write a note about a run."),
     "rename": ("edit", "Give a run another name."),

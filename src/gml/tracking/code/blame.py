@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gml.domain.errors import GmlError, NotFoundError, UsageError
 from gml.tracking.code.facts import read_facts
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from gml.index.query.ast import Field
     from gml.tracking.code.values import Metric
     from gml.tracking.reader import Reader
+
+TAG_PRIMARY: Final = "mlflow.experiment.primaryMetric.name"
+LOOKED_AT: Final = 500
+"""Newest runs that are asked which metrics there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,21 @@ def blame(reader: Reader, text: str, experiment_id: str, metric: Metric | None =
         )
     story = [walk.step(pair) for pair in (subject, introduced)]
     return Blame(name, story[0], story[1], walk.step(before) if before else None, count, walk.skipped)
+
+
+def usual_metric(reader: Reader, experiment_id: str) -> str | None:
+    """Return the metric that makes a run of an experiment the best when nobody names one.
+
+    It is the one that the experiment's tag names (MLflow's `mlflow.experiment.primaryMetric.name`), else the
+    only one that its newest runs have, metrics of the system aside; None where there are several.
+    """
+    experiment = next((e for e in reader.experiments() if e.experiment_id == experiment_id), None)
+    named = experiment.tags.get(TAG_PRIMARY) if experiment is not None else None
+    if named:
+        return named
+    runs = reader.search(None, now_ms=0, experiments={experiment_id}, limit=LOOKED_AT)
+    keys = {key for run in runs for key in run.metrics if not key.startswith("system/")}
+    return keys.pop() if len(keys) == 1 else None
 
 
 class _Walk:
